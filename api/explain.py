@@ -1,0 +1,65 @@
+"""Rankings as JSON: results, the trace of the stages, and what every stage made of each chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from msgspec import UNSET, UnsetType
+
+from api.schemas import Result, StageScore, StageTrace, Trace
+from indexes.snapshot import Snapshot
+from rag.values import Hit, Ranking, StageReport
+
+Explain = Callable[[Hit], list[StageScore] | UnsetType]
+
+
+def explainer(ranking: Ranking, wanted: bool) -> Explain:
+    """What every stage made of a hit; a stage that did not know the chunk has no entry."""
+    if not wanted:
+        return lambda hit: UNSET
+    stages = [
+        (stage, {hit.chunk.id: (rank, hit.score) for rank, hit in enumerate(stage, start=1)})
+        for stage in ranking.stages()
+    ]
+
+    def explain(hit: Hit) -> list[StageScore]:
+        return [
+            StageScore(stage.report.stage, *places[hit.chunk.id], stage.kind.value)
+            for stage, places in stages
+            if hit.chunk.id in places
+        ]
+
+    return explain
+
+
+def results(ranking: Ranking, explained: bool) -> list[Result]:
+    explain = explainer(ranking, explained)
+    kind = ranking.kind.value
+    return [
+        Result(
+            hit.chunk.id,
+            hit.chunk.doc_id,
+            hit.chunk.title,
+            hit.chunk.text,
+            hit.chunk.start,
+            hit.chunk.end,
+            rank,
+            ranking.relevance(hit),
+            hit.score,
+            kind,
+            explain(hit),
+        )
+        for rank, hit in enumerate(ranking, start=1)
+    ]
+
+
+def trace(request_id: str, snapshot: Snapshot, pipeline: str, reports: Iterable[StageReport], seconds: float) -> Trace:
+    stages = [
+        StageTrace(r.stage, _milliseconds(r.seconds), r.n_in, r.n_out, r.tokens, r.degraded or UNSET) for r in reports
+    ]
+    place = snapshot.place
+    return Trace(request_id, place.name, place.version, snapshot.generation, pipeline, stages, _milliseconds(seconds))
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 3)

@@ -1,0 +1,88 @@
+"""The OpenAPI document: Litestar lists routes and parameters, msgspec describes the bodies the handlers read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from litestar import Request
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Operation
+
+from api.schemas import Problem
+
+Structs = tuple[type[msgspec.Struct], ...]
+
+_described: set[type[msgspec.Struct]] = {Problem}
+_ERRORS = (400, 404, 409, 413, 422, 429, 500, 502, 503, 507)
+
+
+def documented(
+    body: type[msgspec.Struct] | None,
+    examples: Mapping[str, object],
+    responses: Mapping[int, Structs],
+    *,
+    errors: tuple[int, ...] = _ERRORS,
+    events: bool = False,
+) -> type[Operation]:
+    """An operation with a request body, its examples, its responses and the errors' one shape.
+
+    events  it can also answer with server-sent events
+    """
+    answers = {str(status): _response(status, structs, events) for status, structs in responses.items()}
+    failures = {str(status): _failure(status) for status in errors}
+    _described.update(kind for structs in responses.values() for kind in structs)
+    if body is not None:
+        _described.add(body)
+
+    class Documented(Operation):
+        def to_schema(self) -> dict[str, Any]:
+            schema = super().to_schema() | {"responses": answers | failures}
+            if body is not None:
+                named = {name: {"summary": name, "value": value} for name, value in examples.items()}
+                content = {"schema": _ref(body), "examples": named}
+                schema["requestBody"] = {"required": True, "content": {"application/json": content}}
+            return schema
+
+    return Documented
+
+
+def _response(status: int, structs: Structs, events: bool) -> dict[str, Any]:
+    refs = [_ref(kind) for kind in structs]
+    content: dict[str, Any] = {"application/json": {"schema": refs[0] if len(refs) == 1 else {"anyOf": refs}}}
+    if events:
+        content["text/event-stream"] = {"schema": {"type": "string"}}
+    return {"description": HTTPStatus(status).phrase, "content": content}
+
+
+def _failure(status: int) -> dict[str, Any]:
+    content = {"application/problem+json": {"schema": _ref(Problem)}}
+    return {"description": HTTPStatus(status).phrase, "content": content}
+
+
+def _ref(kind: type[msgspec.Struct]) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{kind.__name__}"}
+
+
+class _Json(JsonRenderPlugin):
+    """Litestar's document with msgspec's component schemas."""
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        ordered = sorted(_described, key=lambda kind: kind.__name__)
+        _, components = msgspec.json.schema_components(ordered, ref_template="#/components/schemas/{name}")
+        known = openapi_schema.get("components", {})
+        schemas = known.get("schemas", {}) | components
+        return msgspec.json.encode(openapi_schema | {"components": known | {"schemas": schemas}})
+
+
+def openapi_config(version: str) -> OpenAPIConfig:
+    return OpenAPIConfig(
+        title="Kvasir",
+        version=version,
+        description="Find passages, and answer questions from them with checked citations.",
+        path="/schema",
+        render_plugins=[_Json(path=["/", "/openapi.json"])],
+    )

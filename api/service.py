@@ -1,0 +1,76 @@
+"""What the handlers share, and the way every request takes: body, worker thread, JSON bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from litestar import Request
+from litestar.response.base import ASGIResponse
+
+from api.request_id import request_id
+from api.workers import Workers
+from rag.assemble import Engine
+
+JSON = "application/json"
+Connection = Request[Any, Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request as the worker threads see it."""
+
+    engine: Engine
+    body: bytes
+    request_id: str
+
+
+@dataclass(slots=True)
+class Service:
+    """One process's engine and threads.
+
+    workers  answer questions
+    writers  build and change collections, one at a time: however many documents come, questions are not held up
+    """
+
+    engine: Engine
+    workers: Workers = field(init=False)
+    writers: Workers = field(init=False)
+
+    def __post_init__(self) -> None:
+        server = self.engine.settings.server
+        self.workers = Workers(server.workers, server.queue)
+        self.writers = Workers(1, server.queue, name="writer")
+
+    async def start(self) -> None:
+        self.workers.start()
+        self.writers.start()
+
+    async def close(self) -> None:
+        await self.writers.close()
+        await self.workers.close()
+
+
+def service_of(request: Connection) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+async def reading(request: Connection, work: Callable[[Call], msgspec.Struct]) -> ASGIResponse:
+    """``work`` on a worker thread, its result as JSON."""
+    return await _respond(request, service_of(request).workers, work, 200)
+
+
+async def writing(request: Connection, work: Callable[[Call], msgspec.Struct], status: int = 200) -> ASGIResponse:
+    """``work`` on the thread that changes collections."""
+    return await _respond(request, service_of(request).writers, work, status)
+
+
+async def _respond(
+    request: Connection, workers: Workers, work: Callable[[Call], msgspec.Struct], status: int
+) -> ASGIResponse:
+    call = Call(service_of(request).engine, await request.body(), request_id(request.scope))
+    encoded = await workers.run(lambda: msgspec.json.encode(work(call)))
+    return ASGIResponse(body=encoded, media_type=JSON, status_code=status)

@@ -1,0 +1,140 @@
+"""``kvasir-eval``: score pipelines, score runs, measure against the bare parts. Imports nothing heavy by itself."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rag.errors import KvasirError
+
+app = typer.Typer(
+    name="kvasir-eval",
+    help="Evaluate retrieval: pipelines on test collections, TREC runs, speed against the bare parts.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Home = Annotated[Path | None, typer.Option("--home", help="Where collections live [env KVASIR_HOME, ~/.kvasir].")]
+Config = Annotated[Path | None, typer.Option("--config", help="A settings file [env KVASIR_CONFIG].")]
+Metrics = Annotated[str, typer.Option("--metrics", "-m", help="Measures by ir-measures' names, blanks between.")]
+MEASURES = "nDCG@10 R@100 RR@10"
+
+
+def main() -> None:
+    """Entry point: errors of the library are one line on stderr and exit code 2."""
+    try:
+        app(standalone_mode=True)
+    except KvasirError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+@app.command()
+def beir(
+    dataset: Annotated[str, typer.Argument(help="A BEIR folder, or a set of ir_datasets: scifact, beir/nfcorpus.")],
+    pipeline: Annotated[str | None, typer.Option("--pipeline", "-p", help="A pipeline's name.")] = None,
+    sets: Annotated[list[str] | None, typer.Option("--set", help="Override a pipeline key: --set alpha=0.3.")] = None,
+    metrics: Metrics = MEASURES,
+    split: Annotated[str, typer.Option(help="The split whose judgements count.")] = "test",
+    depth: Annotated[int, typer.Option(min=1, max=10_000, help="Documents of a query that are scored.")] = 100,
+    qrels: Annotated[Path | None, typer.Option(help="Judgements instead of the split's, BEIR or TREC form.")] = None,
+    collection: Annotated[str | None, typer.Option(help="Search this collection as it is; build none.")] = None,
+    run_out: Annotated[Path | None, typer.Option(help="Write the ranking as a TREC run.")] = None,
+    home: Home = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Evaluate a pipeline on a BEIR test collection; its collection is built on first use."""
+    from eval.commands import run_beir
+    from rag.config import load_settings, parse_overrides
+
+    report = run_beir(
+        load_settings(config, home=home),
+        dataset,
+        pipeline=pipeline,
+        overrides=parse_overrides(sets or []),
+        metrics=metrics,
+        split=split,
+        depth=depth,
+        qrels=qrels,
+        collection=collection,
+        run_out=run_out,
+    )
+    if as_json:
+        _print_json(report.as_json())
+        return
+    from rich.console import Console
+
+    from eval.report import show
+
+    show(report, Console())
+
+
+@app.command()
+def score(
+    qrels: Annotated[Path, typer.Option(help="Judgements, TREC or BEIR form.")],
+    run: Annotated[Path, typer.Option(help="A TREC run: qid Q0 docid rank score tag. Its ranks are not read.")],
+    metrics: Metrics = MEASURES,
+    per_query: Annotated[bool, typer.Option("--per-query", help="One line a query as well.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Score a TREC run; judged queries that it lacks count 0."""
+    from eval.commands import score_run
+
+    scores, unjudged = score_run(qrels, run, metrics)
+    if as_json:
+        queries = {"per_query": scores.per_query} if per_query else {}
+        judged = len(scores.per_query)
+        _print_json({"metrics": scores.values, "judged_queries": judged, "unjudged_queries": unjudged, **queries})
+        return
+    from rich.console import Console
+
+    from eval.report import show_scores
+
+    show_scores(scores, Console(), per_query=per_query)
+    if unjudged:
+        typer.echo(f"{unjudged} queries of the run have no judgements and are left out")
+
+
+@app.command()
+def bench(
+    names: Annotated[list[str] | None, typer.Argument(help="bm25 dense build http start [all of them].")] = None,
+    data: Annotated[Path | None, typer.Option(help="A BEIR folder [env KVASIR_TEST_DATA/scifact].")] = None,
+    collection: Annotated[str | None, typer.Option(help="Search this collection as it is; build none.")] = None,
+    sample: Annotated[int, typer.Option(min=0, help="Documents of the build benchmark, 0 for all.")] = 1000,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds, each measuring both sides.")] = 5,
+    home: Home = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Measure the speed as a ratio to the bare parts, both in the same run."""
+    from eval.bench.suite import run_suite
+    from rag.config import load_settings
+
+    figures = run_suite(
+        load_settings(config, home=home),
+        names or [],
+        data=data,
+        collection=collection,
+        sample=sample,
+        repeats=repeats,
+    )
+    if as_json:
+        _print_json(figures.as_json())
+        return
+    from rich.console import Console
+
+    from eval.bench.figures import show
+
+    show(figures, Console())
+
+
+def _print_json(value: object) -> None:
+    import json
+
+    typer.echo(json.dumps(value, ensure_ascii=False, indent=1))

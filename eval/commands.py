@@ -1,0 +1,95 @@
+"""The commands' work, from settings and files to reports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from eval.beir import load_dataset, read_lines, read_qrels
+from eval.indexing import index
+from eval.measures import Scores, parse_measures
+from eval.measures import score as measured
+from eval.report import Report
+from eval.run import evaluate
+from eval.trec import format_run, parse_run
+from indexes.durable import write_atomic
+from rag.assemble import Engine
+from rag.config import Settings
+from rag.errors import InvalidInput
+
+
+def run_beir(
+    settings: Settings,
+    named: str,
+    *,
+    pipeline: str | None,
+    overrides: Mapping[str, Any],
+    metrics: str,
+    split: str = "test",
+    depth: int = 100,
+    qrels: Path | None = None,
+    collection: str | None = None,
+    run_out: Path | None = None,
+) -> Report:
+    """Evaluate one pipeline on one split of a BEIR set, and write the run where wanted."""
+    measures = parse_measures(metrics)
+    settings.pipeline(pipeline, overrides)
+    engine = Engine(settings)
+    dataset = load_dataset(named, split, store=engine.home.root / "datasets", qrels=qrels)
+    indexed = index(engine, dataset, collection)
+    fetch = depth + _may_hit_themselves(engine, indexed.name, dataset.queries)
+    deep = _deep_enough(settings, pipeline, overrides, fetch)
+    chosen = engine.pipeline(indexed.name, pipeline, deep)
+    with _shown(len(dataset.queries)) as progress:
+        evaluated = evaluate(chosen, dataset.queries, depth, fetch=fetch, progress=progress)
+    if run_out is not None:
+        _write_run(evaluated.run, run_out, chosen.name)
+    scores = measured(dataset.qrels, evaluated.run, measures)
+    return Report(
+        dataset=dataset,
+        pipeline=chosen.name,
+        overrides=overrides,
+        depth=depth,
+        indexed=indexed,
+        evaluated=evaluated,
+        scores=scores,
+    )
+
+
+def _may_hit_themselves(engine: Engine, collection: str, queries: Iterable[str]) -> bool:
+    """True where a query bears the id of a document: then its own document may be found, and is taken out."""
+    opened = engine.collection(collection)
+    return any(opened.document(query_id) is not None for query_id in queries)
+
+
+def _deep_enough(settings: Settings, pipeline: str | None, overrides: Mapping[str, Any], fetch: int) -> dict[str, Any]:
+    """The overrides, and a depth that reaches ``fetch`` unless the caller set one; a deeper pipeline stays as it is."""
+    configured = settings.pipeline(pipeline, overrides).depth
+    return {"depth": max(fetch, configured), **overrides}
+
+
+def score_run(qrels: Path, run: Path, metrics: str) -> tuple[Scores, int]:
+    """The scores of a TREC run file, and how many of its queries are not judged and were left out."""
+    measures, judged = parse_measures(metrics), read_qrels(qrels)
+    ranked = parse_run(read_lines(run), str(run))
+    if not ranked:
+        raise InvalidInput(f"{run} holds no result; lines are 'qid Q0 docid rank score tag'")
+    if ranked.keys().isdisjoint(judged):
+        raise InvalidInput(f"no query of {run} is judged in {qrels}; do they belong to the same set?")
+    return measured(judged, ranked, measures), len(ranked.keys() - judged.keys())
+
+
+def _write_run(run: Mapping[str, Any], file: Path, tag: str) -> None:
+    if not file.parent.is_dir():
+        raise InvalidInput(f"there is no folder {str(file.parent)!r} to write the run to; make it first")
+    write_atomic(file, "".join(format_run(run, tag)).encode())
+
+
+@contextmanager
+def _shown(total: int) -> Iterator[Callable[[int], None]]:
+    from rag.cli_index import shown_progress
+
+    with shown_progress() as progress:
+        yield lambda done: progress("search", done, total)

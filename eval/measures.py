@@ -1,0 +1,71 @@
+"""Measures by ir-measures' names: ``nDCG@10``, ``R@100``, ``RR@10``, ``AP(rel=2)``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ir_measures import DefaultPipeline, parse_measure
+
+from eval.trec import Qrels, Run
+from rag.errors import InvalidInput
+
+_COMPUTE: Any = DefaultPipeline  # its annotations are partial
+_BETWEEN = re.compile(r"[\s,]+(?![^(]*\))")
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What a run is worth.
+
+    values     a measure's name to its mean over all judged queries, those the run lacks counting 0
+    per_query  query id to measure to value
+    """
+
+    values: Mapping[str, float]
+    per_query: Mapping[str, Mapping[str, float]]
+
+
+def parse_measures(text: str) -> list[Any]:
+    """The measures named in ``text``, separated by blanks or commas. Raises InvalidInput for an unknown one."""
+    names = [name for name in _BETWEEN.split(text.strip()) if name]
+    if not names:
+        raise InvalidInput("no measure named; write for example: --metrics 'nDCG@10 R@100 RR@10'")
+    return [_parsed(name) for name in names]
+
+
+def _parsed(name: str) -> Any:
+    known = "known are nDCG@10, R@100, RR@10, P@10, AP, Judged@10 and more: https://ir-measur.es"
+    try:
+        measure: Any = parse_measure(name)
+        measure.validate_params()
+    except (ValueError, NameError, AssertionError) as error:
+        raise InvalidInput(f"{name!r} is no measure ({error}); {known}") from error
+    if measure.params.get("cutoff", 1) < 1:
+        raise InvalidInput(f"{name!r} cuts off everything; a cutoff is at least 1")
+    if not _COMPUTE.supports(measure):
+        raise InvalidInput(f"nothing that is installed computes {name!r}; {known}")
+    return measure
+
+
+def score(qrels: Qrels, run: Run, measures: Sequence[Any]) -> Scores:
+    """The measures of a run, judged queries without results counting 0, queries without judgements nothing.
+
+    ir-measures' providers break ties differently, so each is handed the run's order as scores that cannot tie.
+    Raises InvalidInput for a document that comes twice: it would be counted twice.
+    """
+    given = {query_id: _by_rank(query_id, run[query_id]) for query_id in qrels if query_id in run}
+    result = _COMPUTE.calc(measures, {query_id: dict(grades) for query_id, grades in qrels.items()}, given)
+    per_query: dict[str, dict[str, float]] = {query_id: {} for query_id in qrels}
+    for metric in result.per_query:
+        per_query[metric.query_id][str(metric.measure)] = float(metric.value)
+    return Scores({str(measure): float(result.aggregated[measure]) for measure in measures}, per_query)
+
+
+def _by_rank(query_id: str, documents: Sequence[Any]) -> dict[str, float]:
+    ranked = {document.doc_id: -float(rank) for rank, document in enumerate(documents, start=1)}
+    if len(ranked) != len(documents):
+        raise InvalidInput(f"query {query_id!r} has a document twice; keep each document once")
+    return ranked

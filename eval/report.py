@@ -1,0 +1,123 @@
+"""What an evaluation says: one value, as JSON for machines and as a table for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from eval.beir import Dataset
+from eval.indexing import Indexed
+from eval.machine import commit, hardware
+from eval.measures import Scores
+from eval.run import Evaluated, percentile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """One pipeline on one split. ``overrides`` are the keys of the pipeline that were changed for this run."""
+
+    dataset: Dataset
+    pipeline: str
+    overrides: Mapping[str, Any]
+    depth: int
+    indexed: Indexed
+    evaluated: Evaluated
+    scores: Scores
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values; times of queries in milliseconds, of the build in seconds."""
+        evaluated, indexed = self.evaluated, self.indexed
+        return {
+            "dataset": self.dataset.name,
+            "split": self.dataset.split,
+            "pipeline": self.pipeline,
+            "overrides": dict(self.overrides),
+            "depth": self.depth,
+            "metrics": dict(self.scores.values),
+            "queries": len(evaluated.seconds),
+            "judged_queries": len(self.dataset.qrels),
+            "self_hits_removed": evaluated.self_hits_removed,
+            "latency_ms": {
+                "p50": _milliseconds(percentile(evaluated.seconds, 0.5)),
+                "p95": _milliseconds(percentile(evaluated.seconds, 0.95)),
+            },
+            "stages_ms": {stage: _milliseconds(mean) for stage, mean in evaluated.stages.items()},
+            "build": {
+                "seconds": dict(indexed.seconds),
+                "documents": indexed.documents,
+                "chunks": indexed.chunks,
+                "reused": indexed.reused,
+            },
+            "encoder": indexed.encoder,
+            "collection": indexed.name,
+            "commit": commit(),
+            "hardware": hardware(),
+            "notes": self.notes(),
+        }
+
+    def notes(self) -> list[str]:
+        """Everything that a reader of the figures has to know."""
+        judged, asked = len(self.dataset.qrels), len(self.evaluated.seconds)
+        said = [f"documents by their best chunk (max-P), cut at {self.depth}; missing queries score 0"]
+        if self.evaluated.self_hits_removed:
+            said.append(
+                f"{self.evaluated.self_hits_removed} results that were the query's own document were removed "
+                f"before the cut; {self.depth + 1} were fetched for that"
+            )
+        if judged > asked:
+            said.append(f"{judged - asked} judged queries have no text and score 0")
+        return said
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 3)
+
+
+def show(report: Report, console: Console) -> None:
+    """The report as a table, with what has to be known about it below."""
+    said = report.as_json()
+    table = Table(title=f"{said['dataset']} {said['split']}: {said['pipeline']}{_changes(said['overrides'])}")
+    table.add_column("measure")
+    table.add_column("value", justify="right")
+    for name, value in said["metrics"].items():
+        table.add_row(name, f"{value:.4f}")
+    table.add_section()
+    for name, value in said["latency_ms"].items():
+        table.add_row(f"{name} a query", f"{value:.1f} ms")
+    for name, value in said["stages_ms"].items():
+        table.add_row(f"mean of {name}", f"{value:.1f} ms")
+    console.print(table)
+    build = said["build"]
+    console.print(
+        f"{said['queries']} queries asked, {said['judged_queries']} judged; collection {said['collection']} "
+        f"({build['documents']} documents, {build['chunks']} chunks, {'found' if build['reused'] else 'built now'}: "
+        f"{sum(build['seconds'].values()):.1f} s), encoder {said['encoder']}",
+        soft_wrap=True,
+    )
+    for note in said["notes"]:
+        console.print(note, soft_wrap=True)
+    console.print(f"commit {said['commit'] or 'unknown'}; {said['hardware']}", soft_wrap=True)
+
+
+def _changes(overrides: Mapping[str, Any]) -> str:
+    return f" with {', '.join(f'{key}={value}' for key, value in overrides.items())}" if overrides else ""
+
+
+def show_scores(scores: Scores, console: Console, *, per_query: bool) -> None:
+    """Measures of a run, a row a query first where wanted."""
+    table = Table()
+    table.add_column("query")
+    for name in scores.values:
+        table.add_column(name, justify="right")
+    for query_id in sorted(scores.per_query) if per_query else []:
+        table.add_row(query_id, *_cells(scores.values, scores.per_query[query_id]))
+    table.add_row(f"all {len(scores.per_query)}", *_cells(scores.values, scores.values), style="bold")
+    console.print(table)
+
+
+def _cells(names: Mapping[str, float], values: Mapping[str, float]) -> Sequence[str]:
+    return [f"{values[name]:.4f}" for name in names]

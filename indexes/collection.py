@@ -1,0 +1,130 @@
+"""An open collection: hands out snapshots, and takes documents in and out without a rebuild."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from indexes.changes import Change, add_documents, delete_documents, follow
+from indexes.corpus import Document
+from indexes.documents import DocumentStore
+from indexes.encoding import TextEncoder
+from indexes.errors import CollectionBusy
+from indexes.home import Home, Place
+from indexes.manifest import NAME as MANIFEST
+from indexes.manifest import Manifest, read_manifest
+from indexes.snapshot import ChunkCache, ReadSettings, Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What a collection holds now."""
+
+    name: str
+    version: int
+    generation: int
+    documents: int
+    chunks: int
+    manifest: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """An open version. ``stamp`` is what the disk looked like when the snapshot was taken; ``built`` is the
+    manifest's place on the disk, which tells a version from one that took its number after a drop."""
+
+    built: tuple[int, int, int] | None
+    stamp: tuple[object, ...]
+    snapshot: Snapshot
+    cache: ChunkCache
+
+
+class Collection:
+    """A collection by name, alias or ``name@version``. Threads may share it.
+
+    Changes made by any process are seen by the next call of ``snapshot``: two small files are looked at each time.
+    """
+
+    def __init__(self, home: Home, reference: str, settings: ReadSettings | None = None) -> None:
+        self.home = home
+        self.reference = reference
+        self.settings = settings or ReadSettings()
+        self._lock = threading.Lock()
+        self._open: _Open | None = None
+
+    def snapshot(self) -> Snapshot:
+        """The newest published state. Raises CollectionNotFound, CollectionDamaged, FormatNotSupported."""
+        opened = self._open
+        if opened is not None and opened.stamp == self._stamp(opened.snapshot.place):
+            return opened.snapshot
+        with self._lock:
+            place = self.home.resolve(self.reference)
+            stamp = self._stamp(place)
+            opened = self._open
+            if opened is None or opened.stamp != stamp:
+                opened = self._reopen(place, stamp, opened)
+                self._open = opened
+            return opened.snapshot
+
+    def _stamp(self, place: Place) -> tuple[object, ...]:
+        directory = self.home.directory(place.name)
+        files = (directory / "current", place.path / "generation", self.home.root / "aliases.json")
+        return (place.path, *(_look(os.fspath(file)) for file in files))
+
+    def _reopen(self, place: Place, stamp: tuple[object, ...], before: _Open | None) -> _Open:
+        built = _look(os.fspath(place.path / MANIFEST))
+        if before is not None and before.snapshot.place == place and before.built == built:
+            manifest, store, cache = before.snapshot.manifest, before.snapshot.store, before.cache
+            return _Open(built, stamp, Snapshot(place, manifest, store, cache, self.settings, before.snapshot), cache)
+        manifest = read_manifest(place.path)
+        store = DocumentStore(place.path / "documents.sqlite")
+        if self.settings.verify:
+            store.check()
+        self._catch_up(place, store)
+        cache = ChunkCache(store, self.settings.chunk_cache_mb)
+        return _Open(built, stamp, Snapshot(place, manifest, store, cache, self.settings), cache)
+
+    def _catch_up(self, place: Place, store: DocumentStore) -> None:
+        """Finish what a killed writer left half done, unless a living one is at it."""
+        if not store.state("generation") or store.state("generation") == store.state("followed"):
+            return
+        with contextlib.suppress(CollectionBusy), self.home.lock(place.name):
+            follow(place, store)
+
+    def status(self) -> Status:
+        snapshot = self.snapshot()
+        documents, chunks = snapshot.store.counts()
+        place = snapshot.place
+        return Status(place.name, place.version, snapshot.generation, documents, chunks, snapshot.manifest)
+
+    def add(self, documents: Sequence[Document], encoder: TextEncoder) -> Change:
+        """Add documents; one whose id is already there replaces it. Visible when this returns."""
+        place = self.snapshot().place
+        with self.home.lock(place.name, wait=self.lock_wait):
+            snapshot = self.snapshot()
+            snapshot.check_encoder(encoder)
+            return add_documents(snapshot.place, snapshot.manifest, snapshot.store, documents, encoder)
+
+    def delete(self, doc_ids: Sequence[str]) -> Change:
+        """Delete documents; ids that are not there are not counted. Gone everywhere when this returns."""
+        place = self.snapshot().place
+        with self.home.lock(place.name, wait=self.lock_wait):
+            snapshot = self.snapshot()
+            return delete_documents(snapshot.place, snapshot.store, doc_ids)
+
+    lock_wait = 10.0
+    """Seconds a change waits for another writer before it raises CollectionBusy."""
+
+    def document(self, doc_id: str) -> Document | None:
+        return self.snapshot().store.document(doc_id)
+
+
+def _look(path: str) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size

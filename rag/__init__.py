@@ -1,0 +1,1 @@
+"""Everything that happens after a question arrives: retrieve, fuse, rerank, select, generate."""

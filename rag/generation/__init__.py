@@ -1,0 +1,1 @@
+"""Answers from a context, with citations that are checked."""

@@ -1,0 +1,28 @@
+"""Citations ``[n]`` in an answer, checked against the sources it was given."""
+
+from __future__ import annotations
+
+import re
+
+from rag.values import Citation, Context
+
+_MARK = re.compile(r"\[(\d{1,4}(?:\s*,\s*\d{1,4})*)\]")
+
+
+def check_citations(text: str, context: Context) -> tuple[str, tuple[Citation, ...], list[str]]:
+    """(text without numbers that name no source, each cited source once in order, notes on what was removed)."""
+    cited: dict[int, Citation] = {}
+    unknown: list[str] = []
+
+    def keep(match: re.Match[str]) -> str:
+        numbers = [int(part) for part in match.group(1).split(",")]
+        known = [n for n in numbers if 1 <= n <= len(context.hits)]
+        unknown.extend(str(n) for n in numbers if n not in known)
+        for number in known:
+            chunk = context.hits[number - 1].chunk
+            cited.setdefault(number, Citation(number, chunk.id, chunk.doc_id))
+        return "".join(f"[{n}]" for n in known)
+
+    checked = _MARK.sub(keep, text)
+    notes = [f"citation [{', '.join(unknown)}] names no source and was removed"] if unknown else []
+    return checked, tuple(cited.values()), notes

@@ -1,0 +1,85 @@
+"""Generation by any OpenAI-compatible engine (vLLM, SGLang, llama.cpp, OpenAI): POST {base_url}/chat/completions."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from rag.config import RemoteConfig
+from rag.errors import GeneratorUnavailable, InvalidConfig
+from rag.generation.citations import check_citations
+from rag.generation.prompt import NOT_FOUND, messages
+from rag.protocols import Generator
+from rag.values import Answer, Context, Query, StageReport, Usage
+
+
+@dataclass(frozen=True)
+class Remote(Generator):
+    """Streams the engine's answer. Raises GeneratorUnavailable where it cannot be reached or answers with an error."""
+
+    config: RemoteConfig
+
+    def __post_init__(self) -> None:
+        if not self.config.base_url or not self.config.model:
+            raise InvalidConfig('generate = "remote" needs base_url and model in the table [remote]')
+
+    def stream(self, query: Query, context: Context) -> Iterator[str | Answer]:
+        started = time.perf_counter()
+        pieces: list[str] = []
+        usage = Usage()
+        for event in self._events(query, context):
+            if isinstance(event, Usage):
+                usage = event
+            else:
+                pieces.append(event)
+                yield event
+        text, citations, notes = check_citations("".join(pieces).strip(), context)
+        found = bool(text) and NOT_FOUND not in text
+        report = StageReport(
+            "generate", time.perf_counter() - started, len(context.hits), len(citations), usage.prompt_tokens
+        )
+        yield Answer(text or NOT_FOUND, found, citations, context, usage, self.config.model, report, tuple(notes))
+
+    def _events(self, query: Query, context: Context) -> Iterator[str | Usage]:
+        import httpx
+
+        body = {
+            "model": self.config.model,
+            "messages": messages(query, context),
+            "max_tokens": self.config.max_tokens,
+            "temperature": self.config.temperature,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        headers = {"Authorization": f"Bearer {self.config.api_key}"} if self.config.api_key else {}
+        url = f"{self.config.base_url.rstrip('/')}/chat/completions"
+        timeout = httpx.Timeout(self.config.timeout, connect=min(5.0, self.config.timeout))
+        try:
+            with httpx.stream("POST", url, json=body, headers=headers, timeout=timeout) as response:
+                if response.status_code != 200:
+                    reason = response.read()[:200].decode("utf-8", "replace")
+                    raise GeneratorUnavailable(f"{url} answered {response.status_code}: {reason}")
+                for line in response.iter_lines():
+                    yield from _read(line)
+        except httpx.HTTPError as error:
+            raise GeneratorUnavailable(f"{url} did not answer ({type(error).__name__}: {error})") from error
+
+
+def _read(line: str) -> Iterator[str | Usage]:
+    """What one line of the event stream says."""
+    if not line.startswith("data:") or line[5:].strip() == "[DONE]":
+        return
+    try:
+        event: dict[str, Any] = json.loads(line[5:])
+        if "error" in event:
+            raise GeneratorUnavailable(f"the engine broke off: {str(event['error'])[:200]}")
+        for choice in event.get("choices") or []:
+            if text := (choice.get("delta") or {}).get("content"):
+                yield str(text)
+        if used := event.get("usage"):
+            yield Usage(int(used.get("prompt_tokens", 0)), int(used.get("completion_tokens", 0)))
+    except (ValueError, AttributeError, TypeError) as error:
+        raise GeneratorUnavailable(f"the engine sent what is no chat completion: {line[:120]!r}") from error

@@ -1,0 +1,1 @@
+"""Rerankers: they order anew what a retriever found."""

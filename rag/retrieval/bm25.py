@@ -1,0 +1,23 @@
+"""BM25 over a collection's Lucene index."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from indexes.collection import Collection
+from rag.protocols import Retriever
+from rag.retrieval.stage import ranking
+from rag.values import Query, Ranking, ScoreKind
+
+
+@dataclass(frozen=True)
+class Bm25(Retriever):
+    """Bag-of-words BM25 (Robertson & Zaragoza 2009) with Anserini's English analyzer."""
+
+    collection: Collection
+
+    def retrieve(self, query: Query, k: int) -> Ranking:
+        started = time.perf_counter()
+        found = self.collection.snapshot().search_sparse(query.text, k, query.filter)
+        return ranking(found, k, stage="bm25", kind=ScoreKind.BM25, started=started)

@@ -1,0 +1,1 @@
+"""Choosing the chunks an answer is made from, under a token budget."""
