@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 
 from msgspec import UNSET, UnsetType
 
-from api.schemas import Result, StageScore, StageTrace, Trace
+from api.schemas import NumberedSource, Result, StageScore, StageTrace, Trace
 from indexes.snapshot import Snapshot
-from rag.values import Hit, Ranking, StageReport
+from rag.values import Context, Hit, Ranking, StageReport
 
 Explain = Callable[[Hit], list[StageScore] | UnsetType]
 
@@ -50,6 +50,28 @@ def results(ranking: Ranking, explained: bool) -> list[Result]:
             explain(hit),
         )
         for rank, hit in enumerate(ranking, start=1)
+    ]
+
+
+def numbered(context: Context, explained: bool) -> list[NumberedSource]:
+    """The sources of an answer in prompt order, so that [n] in its text means the nth."""
+    explain = explainer(context.ranking, explained)
+    kind = context.ranking.kind.value
+    return [
+        NumberedSource(
+            number,
+            hit.chunk.id,
+            hit.chunk.doc_id,
+            hit.chunk.title,
+            hit.chunk.text,
+            hit.chunk.start,
+            hit.chunk.end,
+            context.ranking.relevance(hit),
+            hit.score,
+            kind,
+            explain(hit),
+        )
+        for number, hit in enumerate(context.hits, start=1)
     ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,8 +13,11 @@ from litestar import Request
 from litestar.response.base import ASGIResponse
 
 from api.request_id import request_id
+from api.warmup import Warmup
 from api.workers import Workers
 from rag.assemble import Engine
+
+log = logging.getLogger(__name__)
 
 JSON = "application/json"
 Connection = Request[Any, Any, Any]
@@ -38,19 +43,29 @@ class Service:
     engine: Engine
     workers: Workers = field(init=False)
     writers: Workers = field(init=False)
+    warmup: Warmup = field(init=False)
+    _warming: asyncio.Task[None] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         server = self.engine.settings.server
         self.workers = Workers(server.workers, server.queue)
         self.writers = Workers(1, server.queue, name="writer")
+        self.warmup = Warmup(self.engine)
 
     async def start(self) -> None:
         self.workers.start()
         self.writers.start()
+        self._warming = asyncio.create_task(self.writers.run(self.warmup.run))
+        self._warming.add_done_callback(_report)
 
     async def close(self) -> None:
         await self.writers.close()
         await self.workers.close()
+
+
+def _report(warming: asyncio.Task[None]) -> None:
+    if not warming.cancelled() and (error := warming.exception()) is not None:
+        log.error("warm-up failed", exc_info=error)
 
 
 def service_of(request: Connection) -> Service:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -73,17 +73,22 @@ class Workers:
         self._take_on(lambda: self._settle(future, work))
         return await future
 
-    async def stream(self, work: Callable[[Emit], None]) -> AsyncIterator[bytes]:
+    async def stream(
+        self, work: Callable[[Emit], None], last_words: Callable[[Exception], bytes]
+    ) -> AsyncIterator[bytes]:
         """The pieces ``work`` emits, as an iterator whose first piece is already there.
 
-        Raises Overloaded, and whatever ``work`` raises before its first piece; later errors come out of the
-        iterator. Closing the iterator makes the next ``emit`` raise Abandoned.
+        Raises Overloaded, and whatever ``work`` raises before its first piece; a later error is the last piece, as
+        ``last_words`` puts it. Closing the iterator makes the next ``emit`` raise Abandoned.
         """
-        pieces = self._pieces(work)
+        pieces = self._pieces(work, last_words)
         first = await anext(pieces, b"")
         return _with_first(first, pieces)
 
-    async def _pieces(self, work: Callable[[Emit], None]) -> AsyncIterator[bytes]:
+    async def _pieces(
+        self, work: Callable[[Emit], None], last_words: Callable[[Exception], bytes]
+    ) -> AsyncGenerator[bytes, None]:
+        begun = False
         queue: asyncio.Queue[bytes | None] = asyncio.Queue()
         gone = threading.Event()
 
@@ -101,8 +106,12 @@ class Workers:
         self._take_on(lambda: self._settle(ended, job))
         try:
             while (piece := await queue.get()) is not None:
+                begun = True
                 yield piece
-            await ended
+            if (error := ended.exception()) is not None:
+                if not isinstance(error, Exception) or not begun:
+                    raise error
+                yield last_words(error)
         finally:
             gone.set()
             ended.add_done_callback(_look_at)
@@ -159,7 +168,7 @@ class Workers:
                 self._told.clear()
 
 
-async def _with_first(first: bytes, rest: Any) -> AsyncIterator[bytes]:
+async def _with_first(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
     async with aclosing(rest):
         yield first
         async for piece in rest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -19,8 +20,8 @@ from indexes.corpus import Document
 from indexes.documents import DocumentStore, Segment
 from indexes.durable import space_needed, sync_directory, write_atomic
 from indexes.encoding import TextEncoder
-from indexes.errors import DuplicateDocument, InvalidInput
-from indexes.home import Home, Place
+from indexes.errors import CollectionDamaged, DuplicateDocument, InvalidInput
+from indexes.home import UNFINISHED, Home, Place
 from indexes.lucene import LuceneWriter
 from indexes.manifest import FORMAT, Manifest
 from indexes.readers.source import Skipped, Source
@@ -58,10 +59,11 @@ class Built:
 
 @dataclass(slots=True)
 class _Reading:
-    """What reading has seen so far."""
+    """What reading has seen so far. ``refused`` counts readable documents that gave no chunk, in earlier runs too."""
 
     skipped: list[Skipped] = field(default_factory=list)
     consumed: int = 0
+    refused: int = 0
 
 
 def build(
@@ -99,6 +101,8 @@ class _Build:
         self.reading = _Reading()
 
     def run(self) -> Built:
+        self.home.refuse_alias(self.name)
+        self.home.reclaim(self.name)
         resumed = self._prepare()
         store = DocumentStore(self.directory / "documents.sqlite", create=True)
         try:
@@ -109,9 +113,10 @@ class _Build:
             manifest = self._finish(store)
         finally:
             store.close()
-        for leftover in ("documents.sqlite-wal", "documents.sqlite-shm", "build.json"):
+        for leftover in ("documents.sqlite-wal", "documents.sqlite-shm"):
             (self.directory / leftover).unlink(missing_ok=True)
         place = self.home.publish(self.name, self.directory)
+        (place.path / UNFINISHED).unlink(missing_ok=True)
         return Built(place, manifest, tuple(self.reading.skipped), resumed)
 
     def _prepare(self) -> bool:
@@ -123,12 +128,12 @@ class _Build:
             "chunking": asdict(self.settings.chunking),
             "encoder": self.encoder.fingerprint,
         }
-        noted = self.directory / "build.json"
-        try:
+        noted = self.directory / UNFINISHED
+        with contextlib.suppress(OSError, ValueError, CollectionDamaged):
             if json.loads(noted.read_bytes()) == plan:
+                with contextlib.closing(DocumentStore(self.directory / "documents.sqlite", create=True)) as store:
+                    store.check()
                 return True
-        except (OSError, ValueError):
-            pass
         with space_needed(self.home.root):
             shutil.rmtree(self.directory, ignore_errors=True)
             (self.directory / "vectors").mkdir(parents=True)
@@ -144,18 +149,20 @@ class _Build:
         total, done = self.source.count(), store.state("consumed")
         documents = self.source.documents(self.reading.skipped.append)
         self.reading.consumed = sum(1 for _ in islice(documents, done))
+        before = self.reading.refused = store.state("refused")
         while batch := list(islice(documents, READ_BATCH)):
             with store.writing() as db:
                 for document in batch:
                     self._take_in(store, db, document)
                 self.reading.consumed += len(batch)
                 store.set_state(db, "consumed", self.reading.consumed)
+                store.set_state(db, "refused", self.reading.refused)
             self.progress("read", self.reading.consumed, total)
         if not store.counts()[0]:
             raise InvalidInput(f"{self.source.name} holds no document that could be read; nothing was built")
         with store.writing() as db:
             store.set_state(db, "read", 1)
-            store.set_state(db, "skipped", len(self.reading.skipped))
+            store.set_state(db, "skipped", len(self.reading.skipped) + before)
 
     def _take_in(self, store: DocumentStore, db: sqlite3.Connection, document: Document) -> None:
         cut = chunks(document, self.settings.chunking, self.encoder.count_tokens)
@@ -166,12 +173,14 @@ class _Build:
                 raise DuplicateDocument(
                     f"{error}; nothing was published. Mend the source, or keep the first of each: --duplicates skip"
                 ) from error
-            self.reading.skipped.append(
-                Skipped(f"document {document.id!r}", "its id came before; the first one is kept")
-            )
+            self._refuse(document, "its id came before; the first one is kept")
         else:
             if not cut:
-                self.reading.skipped.append(Skipped(f"document {document.id!r}", "it is empty: kept, but has no chunk"))
+                self._refuse(document, "it is empty: kept, but has no chunk")
+
+    def _refuse(self, document: Document, why: str) -> None:
+        self.reading.skipped.append(Skipped(f"document {document.id!r}", why))
+        self.reading.refused += 1
 
     # --- the two indexes ---
 
@@ -196,13 +205,16 @@ class _Build:
             store.set_state(db, "followed_row", last)
 
     def _encode(self, store: DocumentStore) -> None:
-        """Vectors in the order of the rows, appended batch by batch; whole batches on the disk are kept."""
+        """Vectors in the order of the rows, appended batch by batch.
+
+        What is on the disk for certain is kept, so a resumed build cuts the same batches and gives the same vectors.
+        """
         total = store.counts()[1]
         if store.segments() or not total:
             return
         path, width = segment_path(self.directory / "vectors", 1, total), self.encoder.dimension * 4
         with space_needed(path.parent), path.open("ab") as file:
-            done = file.tell() // width
+            done = store.state("encoded") if file.tell() >= store.state("encoded") * width else 0
             file.truncate(done * width)
             for batch in store.iterate_chunks(after=done, size=ENCODE_BATCH):
                 vectors = self.encoder.encode_passages(
@@ -212,6 +224,8 @@ class _Build:
                 file.flush()
                 os.fsync(file.fileno())
                 done += len(batch)
+                with store.writing() as db:
+                    store.set_state(db, "encoded", done)
         assert done == total, "every chunk has a vector, rows without gaps"
         with store.writing() as db:
             store.add_segment(db, Segment(1, total, checksum(path)))
@@ -228,7 +242,7 @@ class _Build:
         started = time.perf_counter()
         ann = self._write_ann(store, kind)
         self.seconds["ann"] = round(time.perf_counter() - started, 3)
-        skipped = max(len(self.reading.skipped), store.state("skipped"))
+        skipped = store.state("skipped")
         store.checkpoint()
         manifest = Manifest(
             name=self.name,

@@ -138,6 +138,7 @@ def _join_segments(place: Place, manifest: Manifest, store: DocumentStore) -> No
         db.execute("DELETE FROM segment WHERE first >= ?", (joined.first,))
         store.add_segment(db, joined)
     announce(place, store)
-    for segment in small:
-        if segment.length != joined.length:
-            segment_path(directory, segment.first, segment.length).unlink(missing_ok=True)
+    living = {segment_path(directory, segment.first, segment.length) for segment in store.segments()}
+    for path in directory.glob("*.f32"):  # also what a killed writer left
+        if path not in living:
+            path.unlink(missing_ok=True)

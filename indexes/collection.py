@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from indexes.changes import Change, add_documents, delete_documents, follow
 from indexes.corpus import Document
 from indexes.documents import DocumentStore
 from indexes.encoding import TextEncoder
-from indexes.errors import CollectionBusy
+from indexes.errors import CollectionBusy, CollectionNotFound, StorageFull
 from indexes.home import Home, Place
 from indexes.manifest import NAME as MANIFEST
 from indexes.manifest import Manifest, read_manifest
@@ -61,7 +61,11 @@ class Collection:
         if opened is not None and opened.stamp == self._stamp(opened.snapshot.place):
             return opened.snapshot
         with self._lock:
-            place = self.home.resolve(self.reference)
+            try:
+                place = self.home.resolve(self.reference)
+            except CollectionNotFound:
+                self._open = None
+                raise
             stamp = self._stamp(place)
             opened = self._open
             if opened is None or opened.stamp != stamp:
@@ -88,10 +92,13 @@ class Collection:
         return _Open(built, stamp, Snapshot(place, manifest, store, cache, self.settings), cache)
 
     def _catch_up(self, place: Place, store: DocumentStore) -> None:
-        """Finish what a killed writer left half done, unless a living one is at it."""
+        """Finish what a killed writer left half done, unless a living one is at it or the disk has no room.
+
+        Until it is done, what was deleted is not shown, and what was added is found by its vectors only.
+        """
         if not store.state("generation") or store.state("generation") == store.state("followed"):
             return
-        with contextlib.suppress(CollectionBusy), self.home.lock(place.name):
+        with contextlib.suppress(CollectionBusy, StorageFull), self.home.lock(place.name):
             follow(place, store)
 
     def status(self) -> Status:
@@ -102,18 +109,25 @@ class Collection:
 
     def add(self, documents: Sequence[Document], encoder: TextEncoder) -> Change:
         """Add documents; one whose id is already there replaces it. Visible when this returns."""
-        place = self.snapshot().place
-        with self.home.lock(place.name, wait=self.lock_wait):
-            snapshot = self.snapshot()
+        with self._writing() as snapshot:
             snapshot.check_encoder(encoder)
             return add_documents(snapshot.place, snapshot.manifest, snapshot.store, documents, encoder)
 
     def delete(self, doc_ids: Sequence[str]) -> Change:
         """Delete documents; ids that are not there are not counted. Gone everywhere when this returns."""
-        place = self.snapshot().place
-        with self.home.lock(place.name, wait=self.lock_wait):
-            snapshot = self.snapshot()
+        with self._writing() as snapshot:
             return delete_documents(snapshot.place, snapshot.store, doc_ids)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[Snapshot]:
+        """Be the one writer of what the reference means now; an alias may move while the lock is waited for."""
+        while True:
+            name = self.home.resolve(self.reference).name
+            with self.home.lock(name, wait=self.lock_wait):
+                snapshot = self.snapshot()
+                if snapshot.place.name == name:
+                    yield snapshot
+                    return
 
     lock_wait = 10.0
     """Seconds a change waits for another writer before it raises CollectionBusy."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from indexes.errors import InvalidInput
@@ -24,6 +24,14 @@ def clean_text(text: str) -> str:
     Offsets into the text stay the same.
     """
     return _LONE_SURROGATE.sub("\ufffd", text.replace("\x00", "\ufffd"))
+
+
+def _clean_value(value: Scalar | Sequence[Scalar]) -> Scalar | tuple[Scalar, ...]:
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, Sequence):
+        return tuple(clean_text(element) if isinstance(element, str) else element for element in value)
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +57,7 @@ class Document:
         object.__setattr__(self, "id", clean_text(self.id))
         object.__setattr__(self, "title", clean_text(self.title))
         object.__setattr__(self, "text", clean_text(self.text))
+        object.__setattr__(self, "metadata", {clean_text(k): _clean_value(v) for k, v in self.metadata.items()})
 
     @property
     def is_empty(self) -> bool:

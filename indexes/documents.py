@@ -7,8 +7,10 @@ reused, so that Lucene and the vector files can name a chunk by its row.
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexes.corpus import Chunk, Document, Metadata, Scalar
-from indexes.errors import CollectionDamaged, DuplicateDocument, StorageFull
+from indexes.errors import CollectionBusy, CollectionDamaged, DuplicateDocument, StorageFull
 from indexes.filters import Filter
 
 Rows = NDArray[np.int64]
@@ -50,18 +52,32 @@ class Segment:
     checksum: str
 
 
+class _Connection:
+    """One thread's connection; it closes when its thread or its store goes."""
+
+    def __init__(self, path: Path, mode: str) -> None:
+        where = f"{path.absolute().as_uri()}?mode={mode}"
+        self.db = sqlite3.connect(where, uri=True, isolation_level=None, check_same_thread=False, timeout=30)
+        self.close = weakref.finalize(self, self.db.close)
+        with reading(path):
+            self.db.execute("PRAGMA journal_mode = WAL")
+            self.db.execute("PRAGMA synchronous = FULL")
+
+
 class DocumentStore:
     """One SQLite file in WAL mode. Any thread may read; one writer at a time, kept apart by the caller's lock."""
 
     def __init__(self, path: Path, *, create: bool = False) -> None:
         self.path = path
         self._local = threading.local()
-        self._connections: list[sqlite3.Connection] = []
+        self._connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
         self._lock = threading.Lock()
-        if create and not path.exists():
+        self._mode = "rwc" if create else "rw"
+        if create:
             with self.writing() as db:
-                for statement in _SCHEMA.split(";\n"):
-                    db.execute(statement)
+                if not db.execute("SELECT 1 FROM sqlite_master").fetchone():
+                    for statement in _SCHEMA.split(";\n"):
+                        db.execute(statement)
         elif not path.is_file():
             raise CollectionDamaged(f"{path.name} is missing from {path.parent}; build the collection again")
 
@@ -70,21 +86,18 @@ class DocumentStore:
     @property
     def _db(self) -> sqlite3.Connection:
         """This thread's connection."""
-        db: sqlite3.Connection | None = getattr(self._local, "db", None)
-        if db is None:
-            db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=30)
-            with reading(self.path):
-                db.execute("PRAGMA journal_mode = WAL")
-                db.execute("PRAGMA synchronous = FULL")
-            self._local.db = db
+        mine: _Connection | None = getattr(self._local, "connection", None)
+        if mine is None:
+            mine = _Connection(self.path, self._mode)
+            self._local.connection = mine
             with self._lock:
-                self._connections.append(db)
-        return db
+                self._connections.add(mine)
+        return mine.db
 
     def close(self) -> None:
         with self._lock:
-            for db in self._connections:
-                db.close()
+            for connection in self._connections:
+                connection.close()
             self._connections.clear()
         self._local = threading.local()
 
@@ -242,15 +255,28 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
+        name = getattr(error, "sqlite_errorname", "")
+        if name in ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"):
             raise StorageFull(f"no room left on the disk of {path.parent}; free some and try again") from error
+        if name.startswith("SQLITE_BUSY"):
+            raise CollectionBusy(f"another process keeps {path} locked; wait for it or end it") from error
         raise CollectionDamaged(f"{path} cannot be used ({error}); build or import the collection again") from error
 
 
 def _attributes(document: Document, row: int) -> Iterator[tuple[str, Scalar, int]]:
     for name, value in document.metadata.items():
         for element in value if isinstance(value, tuple) else (value,):
-            yield name, int(element) if isinstance(element, bool) else element, row
+            yield name, _comparable(element), row
+
+
+def _comparable(value: Scalar) -> Scalar:
+    """As SQLite compares it: whole numbers beyond 64 bits as the nearest float."""
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        try:
+            return float(value)
+        except OverflowError:
+            return math.copysign(math.inf, value)
+    return int(value) if isinstance(value, bool) else value
 
 
 def _document(row: tuple[object, ...]) -> Document:

@@ -15,11 +15,15 @@ def write_atomic(path: Path, content: bytes) -> None:
     """Readers see the old content or the new, never a part."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with space_needed(path.parent):
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
+        try:
+            with beside.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(path)
+        except OSError:
+            beside.unlink(missing_ok=True)
+            raise
         sync_directory(path.parent)
 
 

@@ -4,7 +4,7 @@ The JSON form, as the API and ``--filter`` take it::
 
     {"year": 2020}                          equals; a list-valued field matches if any element does
     {"lang": {"in": ["en", "de"]}}          one of
-    {"year": {"gte": 2000, "lt": 2010}}     range (gt, gte, lt, lte), numbers or strings
+    {"year": {"gte": 2000, "lt": 2010}}     range (gt, gte, lt, lte), numbers or strings; one element is within it
     {"and": [F, ...]}  {"or": [F, ...]}  {"not": F}
     {"year": 2020, "lang": "en"}            several keys mean "and"
 
@@ -62,34 +62,34 @@ def _member(key: str, value: object, depth: int) -> tuple[str, list[Scalar]]:
         return _join(" INTERSECT " if key == "and" else " UNION ", [_node(part, depth + 1) for part in value])
     if key == "not":
         sql, parameters = _node(value, depth + 1)
-        return f"SELECT row AS doc FROM document EXCEPT {sql}", parameters
+        return f"SELECT row AS doc FROM document EXCEPT SELECT doc FROM ({sql})", parameters
     name = clean_text(key)
     if isinstance(value, Mapping):
         if not value:
             raise InvalidFilter(f'{key!r} has an empty condition; write a value or an operator such as {{"gte": 1}}')
-        return _join(" INTERSECT ", [_operator(name, str(op), operand) for op, operand in value.items()])
+        return _condition(name, value)
     return "SELECT doc FROM attribute WHERE name = ? AND value = ?", [name, _scalar(name, value)]
+
+
+def _condition(key: str, operators: Mapping[object, object]) -> tuple[str, list[Scalar]]:
+    """All operators hold for one and the same value, also where the field is a list."""
+    tests = [_operator(key, str(op), operand) for op, operand in operators.items()]
+    sql = " AND ".join(["SELECT doc FROM attribute WHERE name = ?", *(sql for sql, _ in tests)])
+    return sql, [key, *(value for _, values in tests for value in values)]
 
 
 def _operator(key: str, op: str, operand: object) -> tuple[str, list[Scalar]]:
     if op == "in":
         if not isinstance(operand, Sequence) or isinstance(operand, str) or not operand:
             raise InvalidFilter(f'"in" of {key!r} takes a non-empty list, not {_short(operand)}')
-        marks = ", ".join("?" * len(operand))
-        return f"SELECT doc FROM attribute WHERE name = ? AND value IN ({marks})", [
-            key,
-            *(_scalar(key, v) for v in operand),
-        ]
+        return f"value IN ({', '.join('?' * len(operand))})", [_scalar(key, v) for v in operand]
     if op == "eq":
-        return "SELECT doc FROM attribute WHERE name = ? AND value = ?", [key, _scalar(key, operand)]
+        return "value = ?", [_scalar(key, operand)]
     if op not in _COMPARISONS:
         raise InvalidFilter(f'unknown operator "{op}" of {key!r}; known are eq, in, gt, gte, lt, lte')
     bound = _scalar(key, operand)
     kinds = "('text')" if isinstance(bound, str) else "('integer', 'real')"
-    return (
-        f"SELECT doc FROM attribute WHERE name = ? AND value {_COMPARISONS[op]} ? AND typeof(value) IN {kinds}",
-        [key, bound],
-    )
+    return f"value {_COMPARISONS[op]} ? AND typeof(value) IN {kinds}", [bound]
 
 
 def _join(operator: str, parts: list[tuple[str, list[Scalar]]]) -> tuple[str, list[Scalar]]:

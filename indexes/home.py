@@ -35,6 +35,9 @@ from indexes.errors import (
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 KEEP_VERSIONS = 2
 
+UNFINISHED = "build.json"
+"""In a directory that is still being built: what it is built from."""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -70,7 +73,8 @@ class Home:
 
     def names(self) -> list[str]:
         """Published collections, sorted."""
-        return sorted(path.parent.name for path in (self.root / "collections").glob("*/current"))
+        found = (path.parent.name for path in (self.root / "collections").glob("*/current"))
+        return sorted(name for name in found if _NAME.fullmatch(name))
 
     def versions(self, name: str) -> list[int]:
         found = (self.directory(name) / "versions").glob("*")
@@ -106,16 +110,16 @@ class Home:
     def aliases(self) -> dict[str, str]:
         try:
             raw = json.loads((self.root / "aliases.json").read_bytes())
+            return {str(alias): str(target) for alias, target in raw.items()}
         except FileNotFoundError:
             return {}
-        except ValueError as error:
-            raise CollectionDamaged(f"{self.root / 'aliases.json'} is not JSON; mend or remove it") from error
-        return {str(alias): str(target) for alias, target in raw.items()}
+        except (ValueError, AttributeError) as error:
+            raise CollectionDamaged(f"{self.root / 'aliases.json'} is no JSON object; mend or remove it") from error
 
     def set_alias(self, alias: str, target: str | None) -> None:
         """Point ``alias`` at a collection or version; None removes it. Aliases do not chain."""
         check_name(alias)
-        with self._hold(self.root / "aliases", "the aliases", wait=5):
+        with self._aliases_held():
             aliases = self.aliases()
             if target is None:
                 if alias not in aliases:
@@ -129,6 +133,17 @@ class Home:
                 self.resolve(target)
                 aliases[alias] = target
             write_atomic(self.root / "aliases.json", json.dumps(aliases, indent=1, sort_keys=True).encode())
+
+    def refuse_alias(self, name: str) -> None:
+        """Raises CollectionExists where an alias has that name: it would hide the collection."""
+        if target := self.aliases().get(name):
+            raise CollectionExists(f"{name!r} is an alias of {target!r}; remove the alias or choose another name")
+
+    @contextmanager
+    def _aliases_held(self) -> Iterator[None]:
+        """Nobody sets an alias meanwhile."""
+        with self._hold(self.root / "aliases", "the aliases", wait=30):
+            yield
 
     # --- changes ---
 
@@ -144,9 +159,10 @@ class Home:
             stem.parent.mkdir(parents=True, exist_ok=True)
         lock, holder = FileLock(f"{stem}.lock"), Path(f"{stem}.holder")
         try:
-            lock.acquire(timeout=wait)
+            with space_needed(self.root):
+                lock.acquire(timeout=wait)
         except Timeout:
-            who = holder.read_text() if holder.is_file() else "another process"
+            who = _read(holder) or "another process"
             raise CollectionBusy(f"{who} is writing to {what}; wait for it or end it, then try again") from None
         try:
             with space_needed(self.root):
@@ -159,16 +175,39 @@ class Home:
     def publish(self, name: str, built: Path) -> Place:
         """Make a finished directory the version that serves, by one rename of the pointer. Needs the lock."""
         directory = self.directory(name)
-        version = max([0, *self.versions(name)]) + 1
-        path = directory / "versions" / str(version)
         with space_needed(directory):
-            path.parent.mkdir(parents=True, exist_ok=True)
             sync_tree(built)
-            built.rename(path)
-            sync_directory(path.parent)
-        write_atomic(directory / "current", f"{version}\n".encode())
-        self._prune(name, version)
+        with self._aliases_held():
+            self.refuse_alias(name)
+            version = max([0, *self.versions(name)]) + 1
+            path = directory / "versions" / str(version)
+            with space_needed(directory):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                built.rename(path)
+            try:
+                sync_directory(path.parent)
+                write_atomic(directory / "current", f"{version}\n".encode())
+            except BaseException:
+                if _read(directory / "current").strip() != str(version):
+                    path.rename(built)
+                raise
+            self._prune(name, version)
         return Place(name, version, path)
+
+    def reclaim(self, name: str) -> None:
+        """What a killed build had moved among the versions but not pointed to is under construction again.
+
+        Needs the lock.
+        """
+        if self.building(name).exists():
+            return
+        pointed = _read(self.directory(name) / "current").strip()
+        current = int(pointed) if pointed.isdecimal() else 0
+        for version in self.versions(name):
+            path = self.directory(name) / "versions" / str(version)
+            if version > current and (path / UNFINISHED).is_file():
+                path.rename(self.building(name))
+                return
 
     def _prune(self, name: str, current: int) -> None:
         """Remove all but the newest versions, never one that an alias names."""
@@ -180,6 +219,12 @@ class Home:
     def drop(self, name: str) -> None:
         """Remove a collection with all its versions. Refused while an alias points at it."""
         with self.lock(name):
+            aside = self._put_aside(name)
+        for left in {aside, *aside.parent.glob(".dropped-*")}:
+            shutil.rmtree(left, ignore_errors=True)
+
+    def _put_aside(self, name: str) -> Path:
+        with self._aliases_held():
             pointing = sorted(a for a, target in self.aliases().items() if target.split("@")[0] == name)
             if pointing:
                 raise InvalidInput(f"alias {', '.join(pointing)} points at {name!r}; remove or move the alias first")
@@ -188,5 +233,13 @@ class Home:
                 self.current(name)
             aside = self.root / "collections" / f".dropped-{uuid.uuid4().hex}"
             directory.rename(aside)
-            sync_directory(aside.parent)
-            shutil.rmtree(aside, ignore_errors=True)
+        sync_directory(aside.parent)
+        return aside
+
+
+def _read(path: Path) -> str:
+    """What a small file holds, "" where it is not there."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""

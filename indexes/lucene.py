@@ -6,6 +6,7 @@ positions), ``row`` (the chunk's row, as point and doc values). The index is rea
 
 from __future__ import annotations
 
+import contextlib
 import json
 import weakref
 from collections.abc import Iterable, Sequence
@@ -13,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from indexes.corpus import Chunk
+from indexes.corpus import Chunk, clean_text
 from indexes.documents import Rows
-from indexes.errors import CollectionDamaged, StorageFull
+from indexes.errors import CollectionDamaged, InvalidInput, StorageFull
 from indexes.jvm import java, java_error
 
 MAX_CLAUSES = 16_384
@@ -99,8 +100,8 @@ class LuceneWriter:
             self._writer.close()
 
     def abandon(self) -> None:
-        """Close without committing."""
-        with self._errors():
+        """Close without committing. What fails here is not told: the error that led here says more."""
+        with contextlib.suppress(self._failure):
             self._writer.rollback()
 
     def _errors(self) -> _JavaErrors:
@@ -152,10 +153,10 @@ class LuceneSearcher:
         The text is analysed, never parsed: Lucene's query syntax means nothing in it.
         All hits cross from Java in one string, because a proxy a hit would cost more than the search.
         """
-        if not self._size:
+        if not self._size or k < 1:
             return [], []
         with self._errors():
-            query = self._generator.buildQuery("contents", self._analyzer, text)
+            query = self._generator.buildQuery("contents", self._analyzer, clean_text(text))
             if allowed is not None:
                 query = _filtered(query, allowed)
             top = self._searcher.search(query, min(k, self._size), self._sort, True)
@@ -180,7 +181,10 @@ class _JavaErrors:
         if error is None or not isinstance(error, self._failure):
             return
         text = str(error).split("\n", 1)[0]
-        if "No space left" in text or "Disk quota" in text:
+        if "TooManyClauses" in text:
+            raise InvalidInput(f"the query has more than {MAX_CLAUSES} different words; shorten it") from error
+        causes = "\n".join([text, *(getattr(error, "stacktrace", None) or [])])
+        if "No space left" in causes or "Disk quota" in causes:
             raise StorageFull(f"no room left on the disk of {self._directory}; free some and try again") from error
         raise CollectionDamaged(
             f"the Lucene index in {self._directory} cannot be used ({text}); build or import the collection again"

@@ -44,6 +44,7 @@ class ChunkCache:
         self._limit = megabytes * 2**20
         self._size = 0
         self._chunks: dict[int, Chunk] = {}
+        self._gone: set[int] = set()
         self._lock = threading.Lock()
 
     def get(self, rows: Iterable[int]) -> dict[int, Chunk]:
@@ -59,15 +60,17 @@ class ChunkCache:
     def _keep(self, chunks: dict[int, Chunk]) -> None:
         with self._lock:
             for row, chunk in chunks.items():
-                if row not in self._chunks:
+                if row not in self._chunks and row not in self._gone:
                     self._chunks[row] = chunk
                     self._size += _weight(chunk)
             while self._size > self._limit and self._chunks:
                 self._size -= _weight(self._chunks.pop(next(iter(self._chunks))))
 
     def forget(self, rows: Iterable[int]) -> None:
+        """Deleted rows. They are noted, for a thread may have read one just before and keep it just after."""
         with self._lock:
             for row in rows:
+                self._gone.add(row)
                 if (chunk := self._chunks.pop(row, None)) is not None:
                     self._size -= _weight(chunk)
 
@@ -96,9 +99,11 @@ class Snapshot:
         self.store = store
         self.settings = settings
         self.generation = store.state("generation")
-        self._verify = settings.verify and before is None
+        unread = before is None or (before._verify and "lucene" not in before._opened)
+        self._verify = settings.verify and unread
         self._cache = cache
         self._lock = threading.Lock()
+        self._opened: dict[str, Any] = {}
         self._filters: dict[Filter, Allowed] = {}
         self._take_over(before)
 
@@ -106,27 +111,51 @@ class Snapshot:
         if before is None:
             return
         self._cache.forget(row for row, _ in self.store.dead(since=before.generation))
-        if "vectors" in before.__dict__:
+        if "vectors" in before._opened:
             old = before.vectors
-            new = [part for s in self.store.segments() if (part := self._part(s, after=old.last_row)) is not None]
-            self.__dict__["vectors"] = old.after(new, (row for row, _ in self.store.dead()))
+            new = self._parts(after=old.last_row)
+            self._opened["vectors"] = old.after(new, (row for row, _ in self.store.dead()))
 
     # --- the parts ---
 
-    @cached_property
+    @property
     def lucene(self) -> LuceneSearcher:
-        with self._lock:
-            searcher = LuceneSearcher(self.place.path / "lucene", self.settings.bm25)
-            if self._verify:
-                searcher.verify()
-            return searcher
+        searcher: LuceneSearcher = self._once("lucene", self._open_lucene)
+        return searcher
 
-    @cached_property
+    @property
     def vectors(self) -> VectorIndex:
-        with self._lock:
-            parts = [part for s in self.store.segments() if (part := self._part(s, after=0)) is not None]
-            dead = (row for row, _ in self.store.dead())
-            return VectorIndex(self.manifest.dimension, parts, dead, self._read_ann(), self.settings.vectors)
+        index: VectorIndex = self._once("vectors", self._open_vectors)
+        return index
+
+    def _once(self, name: str, open_part: Callable[[], Any]) -> Any:
+        """The part of that name, opened by the first thread that asks; others wait for it."""
+        if name not in self._opened:
+            with self._lock:
+                if name not in self._opened:
+                    self._opened[name] = open_part()
+        return self._opened[name]
+
+    def _open_lucene(self) -> LuceneSearcher:
+        searcher = LuceneSearcher(self.place.path / "lucene", self.settings.bm25)
+        if self._verify:
+            searcher.verify()
+        return searcher
+
+    def _open_vectors(self) -> VectorIndex:
+        parts = self._parts(after=0)
+        dead = (row for row, _ in self.store.dead())
+        return VectorIndex(self.manifest.dimension, parts, dead, self._read_ann(), self.settings.vectors)
+
+    def _parts(self, *, after: int) -> list[tuple[Rows, Matrix]]:
+        """The vectors of all rows above ``after``. A writer may join files meanwhile; then they are looked up again."""
+        while True:
+            segments = self.store.segments()
+            try:
+                return [part for segment in segments if (part := self._part(segment, after=after)) is not None]
+            except CollectionDamaged:
+                if segments == self.store.segments():
+                    raise
 
     def _part(self, segment: Segment, *, after: int) -> tuple[Rows, Matrix] | None:
         """The rows of a segment above ``after`` with their vectors."""
@@ -171,13 +200,14 @@ class Snapshot:
     def _complete(self, search: Callable[[int], tuple[list[int], list[float]]], k: int) -> Found:
         """k chunks that exist: another store may still know a deleted one until it has followed SQLite."""
         wanted = k
-        while True:
+        while wanted > 0:
             rows, scores = search(wanted)
             chunks = self._cache.get(rows)
             found = [(row, chunks[row], score) for row, score in zip(rows, scores, strict=True) if row in chunks]
             if len(found) >= k or len(rows) < wanted:
                 return found
             wanted *= 2
+        return []
 
     def _allowed(self, chosen: Filter) -> Allowed:
         """The rows a filter lets pass, kept for the next question with the same filter."""

@@ -8,6 +8,7 @@ filter narrows strongly, are searched exactly over the stored vectors.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -33,6 +34,15 @@ faiss.cvar.distance_compute_blas_threshold = 2**31 - 1
 
 NARROW = 0.1
 """Below this allowed share of an approximate index the search is exact: graphs lose hits under narrow filters."""
+
+REFINE = 4
+"""Candidates a hit taken from an index of compressed vectors, to be scored by the stored ones."""
+
+PQ_CODES = 256
+"""Codes of one byte, each the mean of at least one training row."""
+
+MAX_PARTS = 32
+"""More parts than this behind an approximate index are joined in memory: each costs a step a search."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,20 +88,25 @@ def read_segment(directory: Path, segment: Segment, dimension: int, *, verify: b
     """
     path = segment_path(directory, segment.first, segment.length)
     rule = "build or import the collection again"
-    if not path.is_file():
-        raise CollectionDamaged(f"the vectors {path} are missing; {rule}")
     expected = segment.length * dimension * 4
-    if path.stat().st_size != expected:
-        raise CollectionDamaged(f"the vectors {path} have {path.stat().st_size} bytes instead of {expected}; {rule}")
-    if verify and checksum(path) != segment.checksum:
-        raise CollectionDamaged(f"the vectors {path} do not match their checksum; {rule}")
-    if mapped:
-        return np.memmap(path, dtype="<f4", mode="r", shape=(segment.length, dimension))
-    return np.fromfile(path, dtype="<f4").reshape(segment.length, dimension)
+    try:
+        size = path.stat().st_size
+        if size != expected:
+            raise CollectionDamaged(f"the vectors {path} have {size} bytes instead of {expected}; {rule}")
+        if verify and checksum(path) != segment.checksum:
+            raise CollectionDamaged(f"the vectors {path} do not match their checksum; {rule}")
+        if mapped:
+            return np.memmap(path, dtype="<f4", mode="r", shape=(segment.length, dimension))
+        return np.fromfile(path, dtype="<f4").reshape(segment.length, dimension)
+    except OSError as error:
+        raise CollectionDamaged(f"the vectors {path} are missing or cannot be read ({error}); {rule}") from error
 
 
 def build_ann(vectors: Matrix, kind: Kind, settings: VectorSettings) -> Any:
-    """An approximate index over the rows, positions 0..n-1. One thread, so that the graph is always the same."""
+    """An approximate index over the rows, positions 0..n-1. One thread, so that the graph is always the same.
+
+    Raises InvalidInput where the rows are too few to train on, or cannot be cut into ``pq_bytes`` parts.
+    """
     n, dimension = vectors.shape
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
@@ -105,6 +120,8 @@ def build_ann(vectors: Matrix, kind: Kind, settings: VectorSettings) -> Any:
                 raise InvalidInput(
                     f"pq_bytes = {settings.pq_bytes} does not divide the dimension {dimension}; choose one that does"
                 )
+            if n < max(lists, PQ_CODES):
+                raise InvalidInput(f"ivfpq needs at least {max(lists, PQ_CODES)} chunks to train on, not {n}; use exact")
             index = faiss.index_factory(dimension, f"IVF{lists},PQ{settings.pq_bytes}", faiss.METRIC_INNER_PRODUCT)
             index.train(vectors)
         index.add(vectors)
@@ -114,7 +131,9 @@ def build_ann(vectors: Matrix, kind: Kind, settings: VectorSettings) -> Any:
 
 
 def write_ann(index: Any, path: Path) -> None:
-    faiss.write_index(index, str(path))
+    """Written through Python's file: FAISS's own tells nobody where the last bytes did not fit on the disk."""
+    with path.open("wb") as file:
+        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write, 1 << 20))
 
 
 def read_ann(path: Path, *, mapped: bool) -> Any:
@@ -159,7 +178,11 @@ class VectorIndex:
         """The view after a change: ``parts`` are new, ``dead`` are all rows ever deleted."""
         bounds = zip(self._offsets[:-1], self._offsets[1:], strict=True)
         mine = [(self._rows[a:b], matrix) for (a, b), matrix in zip(bounds, self._segments, strict=True)]
-        changed = VectorIndex(self._dimension, [*mine, *parts], dead, self._ann, self._settings)
+        everything = [*mine, *parts]
+        if self._ann is not None and len(everything) > MAX_PARTS:
+            rows, matrices = zip(*everything[1:], strict=True)
+            everything[1:] = [(np.concatenate(rows), np.concatenate(matrices))]
+        changed = VectorIndex(self._dimension, everything, dead, self._ann, self._settings)
         changed.last_row = max(self.last_row, changed.last_row)
         return changed
 
@@ -210,21 +233,36 @@ class VectorIndex:
             wanted = min(available, 2 * wanted)
 
     def _approximate(self, query: Matrix, k: int, mask: Mask | None) -> tuple[Positions, Matrix]:
-        """Candidates from the graph for the first segment, everything for the rest; scored by the stored vectors."""
+        """Candidates from the index for the first segment, everything for the rest; scored by the stored vectors."""
         size = int(self._offsets[1])
         later = np.arange(size, len(self._rows), dtype=np.int64)
-        if mask is None or mask[:size].mean() >= NARROW:
-            parameters = self._ann_parameters(k, None if mask is None else _selector(mask[:size]))
-            _, found = self._ann.search(query, min(k, size), params=parameters)
-            first = found[0][found[0] >= 0]
-        else:
-            first = np.flatnonzero(mask[:size])
+        first = self._candidates(query, k, np.ones(size, np.bool_) if mask is None else mask[:size])
         positions = np.concatenate([first, later if mask is None else later[mask[size:]]])
-        scores = self._gather(positions) @ query[0]
+        scores = self._products(query[0], self._gather(positions))
         order = np.argsort(-scores, kind="stable")
         if len(order) > k:
             order = order[scores[order] >= scores[order[k - 1]]]
         return positions[order], scores[order]
+
+    def _candidates(self, query: Matrix, k: int, mask: Mask) -> Positions:
+        """At least k allowed positions of the first segment, or all there are."""
+        available = int(mask.sum())
+        share = available / len(mask)
+        wanted = min(available, k if isinstance(self._ann, faiss.IndexHNSW) else REFINE * k)
+        if share < NARROW or wanted == available:
+            return np.flatnonzero(mask)
+        selector = None if available == len(mask) else _selector(mask)
+        _, found = self._ann.search(query, wanted, params=self._ann_parameters(wanted, share, selector))
+        positions: Positions = found[0][found[0] >= 0]
+        return positions if len(positions) >= min(k, available) else np.flatnonzero(mask)
+
+    def _products(self, query: Matrix, vectors: Matrix) -> Matrix:
+        """FAISS's own sums: bit for bit the scores of the exact search, and of equal vectors always equal."""
+        out = np.empty(len(vectors), dtype=np.float32)
+        query = np.ascontiguousarray(query)
+        parts = (faiss.swig_ptr(array) for array in (out, query, vectors))
+        faiss.fvec_inner_products_ny(*parts, self._dimension, len(vectors))
+        return out
 
     def _gather(self, positions: Positions) -> Matrix:
         out = np.empty((len(positions), self._dimension), dtype=np.float32)
@@ -234,10 +272,13 @@ class VectorIndex:
             out[mine] = matrix[positions[mine] - self._offsets[number]]
         return out
 
-    def _ann_parameters(self, k: int, selector: Any) -> Any:
+    def _ann_parameters(self, wanted: int, share: float, selector: Any) -> Any:
+        """Only ``share`` of what the index meets may be returned, so it looks at that many times more."""
         if isinstance(self._ann, faiss.IndexHNSW):
-            return faiss.SearchParametersHNSW(efSearch=max(self._settings.hnsw_ef_search, 2 * k), sel=selector)
-        return faiss.SearchParametersIVF(nprobe=self._settings.ivf_probes, sel=selector)
+            effort = max(self._settings.hnsw_ef_search, 2 * wanted)
+            return faiss.SearchParametersHNSW(efSearch=math.ceil(effort / share), sel=selector)
+        probes = min(self._ann.nlist, math.ceil(self._settings.ivf_probes / share))
+        return faiss.SearchParametersIVF(nprobe=probes, sel=selector)
 
     def lookup(self, rows: Rows) -> Matrix:
         """(n, dimension) float32, the vectors of living rows; NaN for rows that are not there."""

@@ -68,7 +68,7 @@ def show_delete(engine: Engine, name: str, doc_ids: Sequence[str], as_json: bool
 
 def show_add(engine: Engine, name: str, sources: Sequence[str], kind: str | None, as_json: bool) -> None:
     skipped: list[Skipped] = []
-    documents = open_sources(sources).documents(skipped.append)
+    documents = open_sources(sources, kind=kind).documents(skipped.append)
     collection = engine.collection(name)
     added = updated = chunks = 0
     while batch := list(islice(documents, BATCH)):

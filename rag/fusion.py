@@ -41,7 +41,7 @@ def weighted_sum(
     zscore       (s - mean) / standard deviation (population), squashed by the logistic function so that a chunk
                  missing from a ranking, which adds 0, can never gain by being missing
     theoretical  (s - floor) / (max - floor), ``floors`` being each kind's least possible score (BM25 0, cosine -1):
-                 Bruch, Gai & Ingber, TOIS 2023
+                 Bruch, Gai & Ingber, TOIS 2023. A score below the floor counts as the floor
     """
     norms: list[Callable[[Scores], dict[str, float]]]
     if normalization == "theoretical":
@@ -78,7 +78,7 @@ def _zscore(scores: Scores) -> dict[str, float]:
         return {}
     mean = math.fsum(scores.values()) / len(scores)
     deviation = math.sqrt(math.fsum((score - mean) ** 2 for score in scores.values()) / len(scores))
-    if deviation == 0.0:
+    if deviation == 0.0 or min(scores.values()) == max(scores.values()):  # equal scores, a mean that was rounded
         return dict.fromkeys(scores, 0.5)
     return {chunk_id: 1.0 / (1.0 + math.exp((mean - score) / deviation)) for chunk_id, score in scores.items()}
 
@@ -89,4 +89,4 @@ def _theoretical(scores: Scores, floor: float) -> dict[str, float]:
     high = max(scores.values())
     if high <= floor:
         return dict.fromkeys(scores, 0.0)
-    return {chunk_id: (score - floor) / (high - floor) for chunk_id, score in scores.items()}
+    return {chunk_id: max(0.0, score - floor) / (high - floor) for chunk_id, score in scores.items()}

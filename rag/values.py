@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import overload
 
-from indexes.corpus import Chunk, Document
+from indexes.corpus import Chunk, Document, clean_text
 from indexes.filters import Filter
 
 __all__ = [
@@ -28,11 +28,17 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A question. ``filter`` limits every retriever to documents whose metadata match."""
+    """A question. ``filter`` limits every retriever to documents whose metadata match.
+
+    NUL and lone surrogates in the text become U+FFFD, as they do in documents: no tokenizer can read them.
+    """
 
     text: str
     id: str = ""
     filter: Filter | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", clean_text(self.text))
 
 
 class ScoreKind(StrEnum):

@@ -46,8 +46,12 @@ class Figure:
         reached = self.compared >= self.target if self.at_least else self.compared <= self.target
         return "met" if reached else "missed"
 
+    @property
+    def bound(self) -> str | None:
+        """The target in words, None where nothing is promised."""
+        return None if self.target is None else f"{'>=' if self.at_least else '<='} {self.target:g}"
+
     def as_json(self) -> dict[str, Any]:
-        sign = ">=" if self.at_least else "<="
         return {
             "name": self.name,
             "measured": round(self.measured, 4),
@@ -55,7 +59,7 @@ class Figure:
             "floor": None if self.floor is None else round(self.floor, 4),
             "relation": self.relation,
             self.relation: round(self.compared, 4),
-            "target": None if self.target is None else f"{sign} {self.target:g}",
+            "target": self.bound,
             "verdict": self.verdict,
             "note": self.note,
         }
@@ -78,17 +82,21 @@ class Figures:
 
 
 def show(figures: Figures, console: Console) -> None:
-    """A row a figure; the floor is what the bare part took in the same run."""
+    """A row a figure; the floor is what the bare part took in the same run. Circumstances stand below."""
     table = Table(title="Kvasir beside the bare parts")
-    for name in ("figure", "measured", "floor", "compared", "target", "verdict", "note"):
-        table.add_column(name, justify="right" if name in ("measured", "floor", "compared") else "left")
+    for name in ("figure", "measured", "floor", "compared", "target", "verdict"):
+        table.add_column(name, justify="right" if name in ("measured", "floor", "compared") else "left", no_wrap=True)
     for figure in figures.figures:
-        said = figure.as_json()
-        floor = "-" if figure.floor is None else f"{figure.floor:.3f}"
-        mark = {"ratio": "x", "difference": f" {figure.unit}"}.get(figure.relation, "")
-        compared = "" if figure.relation == "value" else f"{figure.compared:.2f}{mark}"
-        style = "red" if figure.verdict == "missed" else None
-        row = (figure.name, f"{figure.measured:.3f} {figure.unit}", floor, compared)
-        table.add_row(*row, said["target"] or "-", figure.verdict, figure.note, style=style)
+        table.add_row(*_row(figure), style="red" if figure.verdict == "missed" else None)
     console.print(table)
+    for figure in figures.figures:
+        if figure.note:
+            console.print(f"{figure.name}: {figure.note}", soft_wrap=True)
     console.print(f"commit {figures.commit or 'unknown'}; {figures.hardware}", soft_wrap=True)
+
+
+def _row(figure: Figure) -> tuple[str, str, str, str, str, str]:
+    floor = "-" if figure.floor is None else f"{figure.floor:.3f}"
+    mark = {"ratio": "x", "difference": f" {figure.unit}"}.get(figure.relation, "")
+    compared = "-" if figure.relation == "value" else f"{figure.compared:.2f}{mark}"
+    return figure.name, f"{figure.measured:.3f} {figure.unit}", floor, compared, figure.bound or "-", figure.verdict

@@ -78,7 +78,7 @@ class PythonDocs:
     def documents(self, skipped: Report) -> Iterator[Document]:
         library = _Library()
         found: dict[str, Document] = {}
-        for module in library.public(skipped):
+        for module in library.public():
             try:
                 entries = library.documented(module)
             except _UNREADABLE as error:
@@ -116,11 +116,8 @@ class _Library:
         self._exports: dict[str, frozenset[str]] = {}
         self._moved: set[str] = set()
 
-    def public(self, skipped: Report) -> list[str]:
-        """The public modules, sorted; those this build of Python lacks are reported."""
-        for name in sorted(sys.stdlib_module_names - self._sources.keys()):
-            if not _PRIVATE.search(name) and not _UNREAD.search(name):
-                skipped(Skipped(name, f"not part of this Python on {sys.platform}"))
+    def public(self) -> list[str]:
+        """The public modules, sorted. Those of other platforms are no part of this Python and not reported."""
         return sorted(name for name in self._sources if not _PRIVATE.search(name))
 
     def documented(self, module: str) -> list[_Entry]:

@@ -6,7 +6,7 @@ import re
 
 from rag.values import Citation, Context
 
-_MARK = re.compile(r"\[(\d{1,4}(?:\s*,\s*\d{1,4})*)\]")
+_MARK = re.compile(r"( ?)\[(\d{1,9}(?:\s*,\s*\d{1,9})*)\]")
 
 
 def check_citations(text: str, context: Context) -> tuple[str, tuple[Citation, ...], list[str]]:
@@ -15,13 +15,13 @@ def check_citations(text: str, context: Context) -> tuple[str, tuple[Citation, .
     unknown: list[str] = []
 
     def keep(match: re.Match[str]) -> str:
-        numbers = [int(part) for part in match.group(1).split(",")]
+        numbers = [int(part) for part in match.group(2).split(",")]
         known = [n for n in numbers if 1 <= n <= len(context.hits)]
         unknown.extend(str(n) for n in numbers if n not in known)
         for number in known:
             chunk = context.hits[number - 1].chunk
             cited.setdefault(number, Citation(number, chunk.id, chunk.doc_id))
-        return "".join(f"[{n}]" for n in known)
+        return match.group(1) + "".join(f"[{n}]" for n in known) if known else ""
 
     checked = _MARK.sub(keep, text)
     notes = [f"citation [{', '.join(unknown)}] names no source and was removed"] if unknown else []

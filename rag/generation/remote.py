@@ -18,7 +18,9 @@ from rag.values import Answer, Context, Query, StageReport, Usage
 
 @dataclass(frozen=True)
 class Remote(Generator):
-    """Streams the engine's answer. Raises GeneratorUnavailable where it cannot be reached or answers with an error."""
+    """Streams the engine's answer. Raises GeneratorUnavailable where it cannot be reached, answers with an error or
+    with what is no chat completion, or breaks off. Without a source it is not asked: the answer is "not found".
+    """
 
     config: RemoteConfig
 
@@ -30,20 +32,26 @@ class Remote(Generator):
         started = time.perf_counter()
         pieces: list[str] = []
         usage = Usage()
-        for event in self._events(query, context):
+        finish = ""
+        for event in self._events(query, context) if context.hits else (NOT_FOUND,):
             if isinstance(event, Usage):
                 usage = event
+            elif isinstance(event, _Finish):
+                finish = finish or event.reason
             else:
                 pieces.append(event)
                 yield event
         text, citations, notes = check_citations("".join(pieces).strip(), context)
-        found = bool(text) and NOT_FOUND not in text
+        if not (found := bool(text) and NOT_FOUND not in text):
+            text, citations = NOT_FOUND, ()
+        if finish not in ("", "stop"):
+            notes.append(f"the engine stopped early ({finish}); max_tokens is {self.config.max_tokens}")
         report = StageReport(
             "generate", time.perf_counter() - started, len(context.hits), len(citations), usage.prompt_tokens
         )
-        yield Answer(text or NOT_FOUND, found, citations, context, usage, self.config.model, report, tuple(notes))
+        yield Answer(text, found, citations, context, usage, self.config.model, report, tuple(notes))
 
-    def _events(self, query: Query, context: Context) -> Iterator[str | Usage]:
+    def _events(self, query: Query, context: Context) -> Iterator[str | Usage | _Finish]:
         import httpx
 
         body = {
@@ -62,15 +70,35 @@ class Remote(Generator):
                 if response.status_code != 200:
                     reason = response.read()[:200].decode("utf-8", "replace")
                     raise GeneratorUnavailable(f"{url} answered {response.status_code}: {reason}")
-                for line in response.iter_lines():
-                    yield from _read(line)
-        except httpx.HTTPError as error:
+                yield from _whole(response.iter_lines(), url)
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # UnicodeError: no header can hold the key
             raise GeneratorUnavailable(f"{url} did not answer ({type(error).__name__}: {error})") from error
 
 
-def _read(line: str) -> Iterator[str | Usage]:
+@dataclass(frozen=True)
+class _Finish:
+    """The engine said that it is done: ``reason`` is ``stop``, ``length`` or another, "" where it names none."""
+
+    reason: str = ""
+
+
+def _whole(lines: Iterator[str], url: str) -> Iterator[str | Usage | _Finish]:
+    """What all lines say. Raises GeneratorUnavailable where they end before the engine said that it is done."""
+    finished = False
+    for line in lines:
+        for event in _read(line):
+            finished = finished or isinstance(event, _Finish)
+            yield event
+    if not finished:
+        raise GeneratorUnavailable(f"{url} broke off, or sent what is no stream of chat completions")
+
+
+def _read(line: str) -> Iterator[str | Usage | _Finish]:
     """What one line of the event stream says."""
-    if not line.startswith("data:") or line[5:].strip() == "[DONE]":
+    if not line.startswith("data:"):
+        return
+    if line[5:].strip() == "[DONE]":
+        yield _Finish()
         return
     try:
         event: dict[str, Any] = json.loads(line[5:])
@@ -79,6 +107,8 @@ def _read(line: str) -> Iterator[str | Usage]:
         for choice in event.get("choices") or []:
             if text := (choice.get("delta") or {}).get("content"):
                 yield str(text)
+            if reason := choice.get("finish_reason"):
+                yield _Finish(str(reason))
         if used := event.get("usage"):
             yield Usage(int(used.get("prompt_tokens", 0)), int(used.get("completion_tokens", 0)))
     except (ValueError, AttributeError, TypeError) as error:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from indexes.collection import Collection
 from rag.protocols import Retriever
+from rag.retrieval.many import retrieve_many
 from rag.retrieval.stage import ranking
 from rag.values import Query, Ranking, ScoreKind
 
@@ -21,3 +23,6 @@ class Bm25(Retriever):
         started = time.perf_counter()
         found = self.collection.snapshot().search_sparse(query.text, k, query.filter)
         return ranking(found, k, stage="bm25", kind=ScoreKind.BM25, started=started)
+
+    def retrieve_many(self, queries: Sequence[Query], k: int) -> list[Ranking]:
+        return retrieve_many(self.retrieve, queries, k)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from rag.errors import InvalidQuery
 from rag.fusion import RRF_C, reciprocal_rank, weighted_sum
 from rag.protocols import Reranker, Retriever
+from rag.retrieval.stage import check_depth
 from rag.values import Hit, Query, Ranking, ScoreKind, StageReport
 
 Fuse = Literal["rrf", "minmax", "zscore", "theoretical"]
@@ -67,11 +67,6 @@ class Reranked(Retriever):
     def retrieve(self, query: Query, k: int) -> Ranking:
         check_depth(k, self.depth)
         return cut(self.reranker.rerank(query, self.retriever.retrieve(query, self.depth)), k)
-
-
-def check_depth(k: int, depth: int) -> None:
-    if k > depth:
-        raise InvalidQuery(f"k = {k} is above this pipeline's depth of {depth}; ask for fewer, or set depth = {k}")
 
 
 def cut(ranking: Ranking, k: int) -> Ranking:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from indexes.collection import Collection
 from indexes.encoding import TextEncoder
 from rag.protocols import Retriever
+from rag.retrieval.many import retrieve_many
 from rag.retrieval.stage import ranking
 from rag.values import Query, Ranking, ScoreKind
 
@@ -27,3 +29,6 @@ class Dense(Retriever):
         found = snapshot.search_dense(vector, k, query.filter)
         tokens = sum(self.encoder.count_tokens([query.text]))
         return ranking(found, k, stage="dense", kind=ScoreKind.COSINE, started=started, tokens=tokens)
+
+    def retrieve_many(self, queries: Sequence[Query], k: int) -> list[Ranking]:
+        return retrieve_many(self.retrieve, queries, k)

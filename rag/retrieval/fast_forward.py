@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,8 @@ from indexes.collection import Collection
 from indexes.encoding import TextEncoder
 from rag.fusion import interpolate
 from rag.protocols import Retriever
-from rag.retrieval.stage import ranking
+from rag.retrieval.many import retrieve_many
+from rag.retrieval.stage import check_depth, ranking
 from rag.values import Hit, Query, Ranking, ScoreKind, StageReport
 
 
@@ -20,6 +22,7 @@ class FastForward(Retriever):
     """alpha * BM25 + (1 - alpha) * scale * cosine over BM25's ``depth`` best (Leonhardt et al., WWW 2022).
 
     scale  brings the cosine to the size of a BM25 score, so that alpha reads as a share
+    A k above ``depth`` is refused: it would need other candidates.
     """
 
     collection: Collection
@@ -29,11 +32,12 @@ class FastForward(Retriever):
     scale: float = 30.0
 
     def retrieve(self, query: Query, k: int) -> Ranking:
+        check_depth(k, self.depth)
         started = time.perf_counter()
         snapshot = self.collection.snapshot()
         snapshot.check_encoder(self.encoder)
-        found = snapshot.search_sparse(query.text, max(k, self.depth), query.filter)
-        sparse = ranking(found, max(k, self.depth), stage="bm25", kind=ScoreKind.BM25, started=started)
+        found = snapshot.search_sparse(query.text, self.depth, query.filter)
+        sparse = ranking(found, self.depth, stage="bm25", kind=ScoreKind.BM25, started=started)
         searched = time.perf_counter()
         vector = self.encoder.encode_query(query.text)
         looked_up = snapshot.vectors.lookup(np.array([row for row, _, _ in found], dtype=np.int64)) @ vector
@@ -53,3 +57,6 @@ class FastForward(Retriever):
             (sparse,),
             bound,
         )
+
+    def retrieve_many(self, queries: Sequence[Query], k: int) -> list[Ranking]:
+        return retrieve_many(self.retrieve, queries, k)

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from rag.protocols import Selector, TokenCounter
-from rag.selection.cost import costs, readable
+from rag.selection.cost import costs, readable, spent
 from rag.selection.ordering import Order, arrange
 from rag.values import Context, Hit, Query, Ranking, StageReport
 
@@ -28,4 +28,5 @@ class BudgetFill(Selector):
                 chosen.append(hit)
                 used += cost
         report = StageReport("select", time.perf_counter() - started, len(ranking), len(chosen))
-        return Context(arrange(chosen, self.order), used, budget, ranking, report)
+        arranged = arrange(chosen, self.order)
+        return Context(arranged, spent(arranged, self.count), budget, ranking, report)

@@ -9,7 +9,7 @@ import numpy as np
 
 from indexes.encoding import Matrix, TextEncoder
 from rag.protocols import Selector, TokenCounter
-from rag.selection.cost import costs, readable
+from rag.selection.cost import costs, readable, spent
 from rag.selection.ordering import Order, arrange
 from rag.values import Context, Query, Ranking, StageReport
 
@@ -35,7 +35,8 @@ class MaximalMarginalRelevance(Selector):
         chosen = [hits[i] for i in picked]
         tokens = sum(self.encoder.count_tokens([hit.chunk.content for hit in hits]))
         report = StageReport("select", time.perf_counter() - started, len(ranking), len(chosen), tokens)
-        return Context(arrange(chosen, self.order), sum(cost[i] for i in picked), budget, ranking, report)
+        arranged = arrange(chosen, self.order)
+        return Context(arranged, spent(arranged, self.count), budget, ranking, report)
 
 
 def pick(query: Matrix, vectors: Matrix, cost: list[int], budget: int, lambda_: float) -> list[int]:
@@ -48,5 +49,6 @@ def pick(query: Matrix, vectors: Matrix, cost: list[int], budget: int, lambda_: 
         chosen.append(best)
         left.discard(best)
         budget -= cost[best]
-        redundancy = np.maximum(redundancy, vectors @ vectors[best])
+        similarity = vectors @ vectors[best]
+        redundancy = np.maximum(redundancy, similarity) if len(chosen) > 1 else similarity
     return chosen

@@ -1,0 +1,144 @@
+"""POST /v1/answer: whole as JSON, or piece by piece as server-sent events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import cast
+
+import msgspec
+from litestar import post
+from litestar.response.base import ASGIResponse
+from litestar.response.streaming import ASGIStreamingResponse
+
+from api.bodies import decode, decoder
+from api.errors import problem_of
+from api.explain import numbered, trace
+from api.openapi import documented
+from api.request_id import request_id
+from api.schemas import AnswerRequest, AnswerResponse, CitedPlace, TokenUsage, Trace
+from api.search import chosen_pipeline
+from api.service import JSON, Call, Connection, service_of
+from api.workers import Emit
+from indexes.corpus import clean_text
+from indexes.filters import parse_filter
+from indexes.snapshot import Snapshot
+from rag.pipeline import Pipeline
+from rag.pipeline import trace as reports_of
+from rag.values import Answer, Context, Query
+
+_READER = decoder(AnswerRequest)
+
+EXAMPLES = {
+    "A question": {"collection": "demo", "question": "How do plants make sugar?"},
+    "As a stream": {"collection": "demo", "question": "What pumps blood?", "stream": True, "budget": 300},
+    "Everything explained": {"collection": "demo", "question": "What pumps blood?", "k": 5, "explain": True},
+}
+
+_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+
+
+@post(
+    "/v1/answer",
+    status_code=200,
+    summary="Answer a question",
+    description="An answer from the best chunks, each statement cited. With `stream` as server-sent events: "
+    "`sources`, then `token`s, `citations`, `answer`, `usage` and `done`; `error` where it breaks off.",
+    operation_class=documented(AnswerRequest, EXAMPLES, {200: (AnswerResponse,)}, events=True),
+)
+async def answer(request: Connection) -> ASGIResponse:
+    service = service_of(request)
+    body, name = await request.body(), request_id(request.scope)
+    asked = await service.workers.run(lambda: decode(_READER, body))
+    call = Call(service.engine, body, name)
+    if not asked.stream:
+        encoded = await service.workers.run(lambda: msgspec.json.encode(_Asking.of(call, asked).whole()))
+        return ASGIResponse(body=encoded, media_type=JSON)
+
+    def broken_off(error: Exception) -> bytes:
+        return event("error", problem_of(error, name, str(service.engine.home.root))[0])
+
+    pieces = await service.workers.stream(lambda emit: _Asking.of(call, asked).streamed(emit), broken_off)
+    return ASGIStreamingResponse(iterator=pieces, media_type="text/event-stream", headers=_HEADERS)
+
+
+def event(name: str, data: object) -> bytes:
+    """One server-sent event; JSON has no line breaks of its own, so one data line holds it."""
+    return b"event: " + name.encode() + b"\ndata: " + msgspec.json.encode(data) + b"\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """A question on its way, on a worker thread."""
+
+    asked: AnswerRequest
+    pipeline: Pipeline
+    query: Query
+    snapshot: Snapshot
+    request_id: str
+    started: float
+
+    @classmethod
+    def of(cls, call: Call, asked: AnswerRequest) -> _Asking:
+        started = time.perf_counter()
+        default = call.engine.settings.answer_pipeline
+        pipeline = chosen_pipeline(call.engine, asked.collection, asked.pipeline, default)
+        chosen = None if asked.filter is None else parse_filter(asked.filter)
+        snapshot = call.engine.collection(asked.collection).snapshot()
+        return cls(asked, pipeline, Query(asked.question, filter=chosen), snapshot, call.request_id, started)
+
+    def whole(self) -> AnswerResponse:
+        given = self.pipeline.answer(self.query, self.asked.budget, self.asked.k)
+        return AnswerResponse(
+            clean_text(given.text),
+            given.found,
+            cited(given),
+            numbered(given.context, self.asked.explain),
+            used(given),
+            given.generator,
+            degraded(given),
+            list(given.notes),
+            self._trace(given),
+        )
+
+    def streamed(self, emit: Emit) -> None:
+        context = self.pipeline.context(self.query, self.asked.budget, self.asked.k)
+        emit(event("sources", {"sources": numbered(context, self.asked.explain)}))
+        given = self._spoken(context, emit)
+        emit(event("citations", {"citations": cited(given)}))
+        said = {"answer": clean_text(given.text), "found": given.found, "generator": given.generator}
+        emit(event("answer", said | {"degraded": degraded(given), "notes": list(given.notes)}))
+        emit(event("usage", {"usage": used(given), "trace": self._trace(given)}))
+        emit(event("done", {}))
+
+    def _spoken(self, context: Context, emit: Emit) -> Answer:
+        """The answer, its words handed over as they come. Leaving early closes the generator."""
+        pieces = cast("Generator[str | Answer, None, None]", self.pipeline.stream(self.query, context))
+        last: str | Answer = ""
+        with closing(pieces):
+            for last in pieces:
+                if isinstance(last, str):
+                    emit(event("token", {"text": clean_text(last)}))
+        assert isinstance(last, Answer), "a generator's stream ends with its Answer"
+        return last
+
+    def _trace(self, given: Answer) -> Trace:
+        reports = reports_of(given.context.ranking, given.context.report, given.report)
+        seconds = time.perf_counter() - self.started
+        return trace(self.request_id, self.snapshot, self.pipeline.name, reports, seconds)
+
+
+def cited(given: Answer) -> list[CitedPlace]:
+    return [CitedPlace(c.number, c.chunk_id, c.doc_id, c.start, c.end) for c in given.citations]
+
+
+def used(given: Answer) -> TokenUsage:
+    return TokenUsage(given.usage.prompt_tokens, given.usage.completion_tokens)
+
+
+def degraded(given: Answer) -> list[str]:
+    """Why stages gave less than was asked for, each led by the stage's name."""
+    reports = reports_of(given.context.ranking, given.context.report, given.report)
+    return [f"{report.stage}: {report.degraded}" for report in reports if report.degraded]

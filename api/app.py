@@ -1,0 +1,54 @@
+"""The Litestar application: routes, one exception handler, one hook. Nothing else stands in a request's way."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from litestar import Litestar
+from litestar.datastructures import State
+from litestar.exceptions import HTTPException
+
+from api.answer import answer
+from api.collections import collection_status, create_collection, drop_collection, list_collections
+from api.documents import add, delete_hidden, delete_many, delete_one, list_documents, read, read_hidden
+from api.errors import answer_error
+from api.health import alive, ready
+from api.openapi import openapi_config
+from api.request_id import send_request_id
+from api.search import search
+from api.service import Service
+from rag.assemble import Engine
+
+ROUTES = (
+    search,
+    answer,
+    list_collections,
+    create_collection,
+    collection_status,
+    drop_collection,
+    add,
+    list_documents,
+    read,
+    read_hidden,
+    delete_one,
+    delete_hidden,
+    delete_many,
+    alive,
+    ready,
+)
+
+
+def create_app(engine: Engine) -> Litestar:
+    """The application over one engine; its threads live from start-up to shutdown."""
+    service = Service(engine)
+    return Litestar(
+        route_handlers=list(ROUTES),
+        state=State({"service": service}, deep_copy=False),
+        on_startup=[service.start],
+        on_shutdown=[service.close],
+        exception_handlers={HTTPException: answer_error, Exception: answer_error},
+        before_send=[send_request_id],
+        request_max_body_size=engine.settings.server.max_body_mb * 2**20,
+        openapi_config=openapi_config(version("kvasir")),
+        logging_config=None,
+    )

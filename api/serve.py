@@ -1,0 +1,68 @@
+"""Runs the application on uvicorn: loopback unless the settings say otherwise, and a shutdown that loses nothing."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+from collections.abc import Callable
+
+import uvicorn
+
+from api.app import create_app
+from rag.assemble import Engine
+from rag.config import ServerConfig, Settings
+
+log = logging.getLogger(__name__)
+
+_DRAIN_SECONDS = 30
+_SWITCH_SECONDS = 0.0005
+"""Python's threads take turns this often: 5 ms, the default, is longer than a whole search."""
+
+
+def announced(line: str) -> None:
+    """The one line a person at the terminal sees."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+class Server(uvicorn.Server):
+    """Says where it listens once it does."""
+
+    def __init__(self, config: uvicorn.Config, announce: Callable[[str], None]) -> None:
+        super().__init__(config)
+        self._announce = announce
+        self.url = ""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and self.servers:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+            self._announce(f"Kvasir listens on {self.url} (OpenAPI: {self.url}/schema)")
+
+
+def server(engine: Engine, announce: Callable[[str], None] = announced) -> Server:
+    """A server that is not running yet."""
+    chosen: ServerConfig = engine.settings.server
+    config = uvicorn.Config(
+        create_app(engine),
+        host=chosen.host,
+        port=chosen.port,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=_DRAIN_SECONDS,
+    )
+    return Server(config, announce)
+
+
+def serve(settings: Settings, announce: Callable[[str], None] = announced) -> None:
+    """Serve until SIGINT or SIGTERM; requests under way are finished first."""
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    server(Engine(settings), announce).run()

@@ -1,0 +1,85 @@
+"""Chooses and runs the benchmarks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from eval.beir import load_dataset
+from eval.bench.figures import Figure, Figures
+from eval.indexing import index
+from eval.machine import commit, hardware
+from rag.assemble import Engine
+from rag.config import Settings
+from rag.errors import InvalidInput
+
+NAMES = ("bm25", "dense", "build", "http", "start")
+QUERIES = 100
+"""Queries that a benchmark of searches asks."""
+DATA = "KVASIR_TEST_DATA"
+NO_DATA = f"name a BEIR folder with --data, or set {DATA} to the folder that holds scifact/"
+DEMO = "python-docs"
+
+
+def run_suite(
+    settings: Settings,
+    names: Sequence[str],
+    *,
+    data: Path | None,
+    collection: str | None,
+    sample: int = 1000,
+    repeats: int = 5,
+) -> Figures:
+    """The figures of the named benchmarks, all where none is named. Raises InvalidInput for an unknown name."""
+    chosen = [name for name in NAMES if not names or name in names]
+    if unknown := sorted(set(names) - set(NAMES)):
+        raise InvalidInput(f"no benchmark {unknown[0]!r}; choose of: {', '.join(NAMES)}")
+    engine = Engine(settings)
+    subject = _subject(engine, data, collection, searched=bool(set(chosen) & {"bm25", "dense", "http"}))
+    figures = [figure for name in chosen for figure in _run(name, engine, subject, sample, repeats)]
+    return Figures(figures=figures, commit=commit(), hardware=hardware())
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is measured: a collection and questions for it, and the BEIR folder it was made from where there is one."""
+
+    collection: str
+    queries: Sequence[str]
+    folder: Path | None
+
+
+def _subject(engine: Engine, data: Path | None, collection: str | None, *, searched: bool) -> Subject:
+    """A BEIR folder's where one is given or known, else the demo collection with its own titles as questions."""
+    folder = data or (Path(os.environ[DATA]) / "scifact" if os.environ.get(DATA) else None)
+    if folder is not None:
+        dataset = load_dataset(str(folder.expanduser().absolute()), "test", store=engine.home.root / "datasets")
+        name = index(engine, dataset, collection).name if searched else ""
+        return Subject(name, list(dataset.queries.values())[:QUERIES], dataset.path)
+    if not searched:
+        return Subject("", (), None)
+    demo = collection or DEMO
+    if demo not in engine.home.names():
+        raise InvalidInput(f"no data to measure with; {NO_DATA}, or make the demo collection with: kvasir demo")
+    documents = engine.collection(demo).snapshot().store.list_documents(limit=QUERIES)
+    return Subject(demo, [title or name for name, title, _ in documents], None)
+
+
+def _run(name: str, engine: Engine, subject: Subject, sample: int, repeats: int) -> Iterator[Figure]:
+    from eval.bench import building, searches, service
+    from rag.retrieval.bm25 import Bm25
+
+    if name == "bm25":
+        return searches.bm25(Bm25(engine.collection(subject.collection)), subject.queries, repeats)
+    if name == "dense":
+        snapshot = engine.collection(subject.collection).snapshot()
+        return searches.dense(snapshot, engine.encoder, subject.queries, repeats)
+    if name == "build":
+        if subject.folder is None:
+            raise InvalidInput(f"no texts to build from; {NO_DATA}, or leave out 'build'")
+        return building.building(subject.folder, engine.encoder, sample)
+    if name == "http":
+        return service.http(engine, subject.collection, subject.queries, repeats)
+    return service.start(engine.home.root, min(3, repeats))
