@@ -141,7 +141,8 @@ def _added(call: Call, ref: str) -> ChangeCounts:
 
 
 def _deleted(call: Call, ref: str) -> ChangeCounts:
-    return _counts(call.engine.collection(ref).delete(decode(_DELETE, call.body).ids))
+    ids = decode(_DELETE, call.body).ids
+    return _counts(call.engine.collection(ref).delete(ids))
 
 
 def _deleted_one(call: Call, ref: str, doc_id: str) -> ChangeCounts:

@@ -17,6 +17,18 @@ from api.schemas import Problem
 Structs = tuple[type[msgspec.Struct], ...]
 
 _described: set[type[msgspec.Struct]] = {Problem}
+_PATH_PARAMETERS = {
+    "ref": "A collection's name, an alias, or name@version",
+    "doc_id": "A document's id, percent-encoded; its slashes may stand as they are",
+}
+_EVENT = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"enum": ["sources", "token", "citations", "answer", "usage", "done", "error"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+}
 _ERRORS = (400, 404, 409, 413, 422, 429, 500, 502, 503, 507)
 
 
@@ -41,6 +53,8 @@ def documented(
     class Documented(Operation):
         def to_schema(self) -> dict[str, Any]:
             schema = super().to_schema() | {"responses": answers | failures}
+            schema.setdefault("parameters", [])
+            schema["parameters"] = [_parameter(one) for one in schema["parameters"]]
             if body is not None:
                 named = {name: {"summary": name, "value": value} for name, value in examples.items()}
                 content = {"schema": _ref(body), "examples": named}
@@ -54,13 +68,23 @@ def _response(status: int, structs: Structs, events: bool) -> dict[str, Any]:
     refs = [_ref(kind) for kind in structs]
     content: dict[str, Any] = {"application/json": {"schema": refs[0] if len(refs) == 1 else {"anyOf": refs}}}
     if events:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+        content["text/event-stream"] = {"schema": _EVENT}
     return {"description": HTTPStatus(status).phrase, "content": content}
 
 
 def _failure(status: int) -> dict[str, Any]:
     content = {"application/problem+json": {"schema": _ref(Problem)}}
     return {"description": HTTPStatus(status).phrase, "content": content}
+
+
+def _parameter(described: dict[str, Any]) -> dict[str, Any]:
+    """A query parameter as Litestar describes it; a path parameter in plain words, without a format of its own."""
+    if described["in"] != "path":
+        return described
+    return described | {
+        "schema": {"type": "string", "minLength": 1},
+        "description": _PATH_PARAMETERS[described["name"]],
+    }
 
 
 def _ref(kind: type[msgspec.Struct]) -> dict[str, str]:

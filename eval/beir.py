@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import json
 import re
@@ -14,6 +15,9 @@ from eval.trec import BEIR_HEADER, Qrels, parse_qrels
 from indexes.durable import space_needed
 from indexes.readers.beir import CORPUS, corpus_in
 from rag.errors import InvalidInput, SourceError
+
+
+SPLITS = ("train", "dev", "test")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +139,14 @@ def dataset_id(named: str, split: str, known: Iterable[str]) -> str:
     """The id in ir_datasets: a set with several splits has the split in its id, one with a single split has none."""
     ids = set(known)
     for candidate in (f"beir/{named}/{split}", f"{named}/{split}", f"beir/{named}", named):
-        if candidate in ids:
+        if candidate in ids and not any(f"{candidate}/{name}" in ids for name in SPLITS):
+            last = candidate.rsplit("/", 1)[1]
+            if last in SPLITS and last != split:
+                raise SourceError(f"{named!r} is the split {last!r}, asked for is {split!r}; add --split {last}")
             return candidate
-    near = sorted(name for name in ids if name.startswith("beir/") and named.split("/")[-1] in name.split("/"))
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    splits = sorted(name for name in ids if name.startswith((f"beir/{named}/", f"{named}/")))
+    near = difflib.get_close_matches(named, {name.split("/")[1] for name in ids if name.startswith("beir/")}, n=1)
+    hint = f"; there is {', '.join(splits)}" if splits else f"; did you mean {near[0]!r}?" if near else ""
     raise SourceError(f"no folder and no set of ir_datasets is called {named!r} (split {split!r}){hint}")
 
 

@@ -35,7 +35,9 @@ def run_beir(
 ) -> Report:
     """Evaluate one pipeline on one split of a BEIR set, and write the run where wanted."""
     measures = parse_measures(metrics)
-    settings.pipeline(pipeline, overrides)
+    settings.pipeline(pipeline, overrides)  # a wrong name is refused before anything is built
+    if run_out is not None and not run_out.absolute().parent.is_dir():
+        raise InvalidInput(f"there is no folder {str(run_out.parent)!r} to write the run to; make it first")
     engine = Engine(settings)
     dataset = load_dataset(named, split, store=engine.home.root / "datasets", qrels=qrels)
     indexed = index(engine, dataset, collection)
@@ -45,7 +47,7 @@ def run_beir(
     with _shown(len(dataset.queries)) as progress:
         evaluated = evaluate(chosen, dataset.queries, depth, fetch=fetch, progress=progress)
     if run_out is not None:
-        _write_run(evaluated.run, run_out, chosen.name)
+        write_atomic(run_out, "".join(format_run(evaluated.run, chosen.name)).encode())
     scores = measured(dataset.qrels, evaluated.run, measures)
     return Report(
         dataset=dataset,
@@ -79,12 +81,6 @@ def score_run(qrels: Path, run: Path, metrics: str) -> tuple[Scores, int]:
     if ranked.keys().isdisjoint(judged):
         raise InvalidInput(f"no query of {run} is judged in {qrels}; do they belong to the same set?")
     return measured(judged, ranked, measures), len(ranked.keys() - judged.keys())
-
-
-def _write_run(run: Mapping[str, Any], file: Path, tag: str) -> None:
-    if not file.parent.is_dir():
-        raise InvalidInput(f"there is no folder {str(file.parent)!r} to write the run to; make it first")
-    write_atomic(file, "".join(format_run(run, tag)).encode())
 
 
 @contextmanager

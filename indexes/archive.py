@@ -41,7 +41,8 @@ def _pack(home: Home, place: Place, archive: Path) -> None:
         files = {"documents.sqlite": Path(temporary) / "documents.sqlite"}
         for path in sorted(place.path.rglob("*")):
             name = path.relative_to(place.path).as_posix()
-            if path.is_file() and not name.startswith(("documents.sqlite", ".", UNFINISHED)) and path.name != "write.lock":
+            left_out = name.startswith(("documents.sqlite", ".", UNFINISHED)) or path.name == "write.lock"
+            if path.is_file() and not left_out:
                 files[name] = path
         sums = {name: checksum(path) for name, path in files.items()}
         with space_needed(home.root):

@@ -10,11 +10,20 @@ from __future__ import annotations
 import importlib.util
 import os
 import threading
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from indexes.errors import JavaNotAvailable
+
+lock = threading.RLock()
+"""Held while an instance method of an object made by ``java`` is called.
+
+pyjnius (1.7 to 1.9) keeps the object a method is called on in its class, one for all instances and threads. Two
+threads in there at once call the method on the wrong object: another index answers, or the process dies.
+For the same reason a bound method must never be stored.
+"""
 
 _start_lock = threading.Lock()
 _started = False
@@ -57,11 +66,32 @@ def start() -> None:
 
 @cache
 def java(name: str) -> Any:
-    """The Java class of that name, as pyjnius shows it; starts the machine if needed."""
+    """The Java class of that name, as pyjnius shows it; starts the machine if needed.
+
+    Calls of instance methods need ``lock``; constructors and static methods do not.
+    """
     start()
     from jnius import autoclass
 
-    return autoclass(name)
+    with lock:
+        return autoclass(name)
+
+
+def own(name: str, constructor: str, methods: Mapping[str, str], *arguments: Any) -> Any:
+    """A new Java object whose methods are bound to it alone: threads may call it without ``lock``.
+
+    name         of the Java class;  constructor  its signature, as ``arguments`` are given
+    methods      names to signatures; "..." behind one marks variable arguments
+    """
+    start()
+    from jnius import JavaClass, JavaMethod, MetaJavaClass
+
+    bound = {
+        method: JavaMethod(sig.removesuffix("..."), varargs=sig.endswith("...")) for method, sig in methods.items()
+    }
+    body = {"__javaclass__": name.replace(".", "/"), "__javaconstructor__": [(constructor, False)], **bound}
+    with lock:
+        return MetaJavaClass.__new__(MetaJavaClass, name, (JavaClass,), body, classparams=("own",))(*arguments)
 
 
 def java_error() -> type[Exception]:
@@ -77,8 +107,9 @@ def heap_used_mb() -> float | None:
     """Java heap in use, None where no machine runs."""
     if not _started:
         return None
-    runtime = java("java.lang.Runtime").getRuntime()
-    return float(runtime.totalMemory() - runtime.freeMemory()) / 2**20
+    with lock:
+        runtime = java("java.lang.Runtime").getRuntime()
+        return float(runtime.totalMemory() - runtime.freeMemory()) / 2**20
 
 
 def _anserini_jar() -> Path:

@@ -17,13 +17,57 @@ from typing import Any
 from indexes.corpus import Chunk, clean_text
 from indexes.documents import Rows
 from indexes.errors import CollectionDamaged, InvalidInput, StorageFull
-from indexes.jvm import java, java_error
+from indexes.jvm import java, java_error, lock, own
 
 MAX_CLAUSES = 16_384
 """Most different terms of one query; the caller bounds the query's characters well below."""
 
-_STRING_FIELD = "(Ljava/lang/String;Ljava/lang/CharSequence;Lorg/apache/lucene/index/IndexableFieldType;)V"
-_READER = "(Lorg/apache/lucene/index/IndexReader;)V"
+_DOCUMENT, _SEARCH = "org.apache.lucene.document.", "org.apache.lucene.search."
+_QUERY, _STRING = "Lorg/apache/lucene/search/Query;", "Ljava/lang/String;"
+_SET_STRING, _SET_LONG = {"setStringValue": f"({_STRING})V"}, {"setLongValue": "(J)V"}
+_ID_FIELD = (_DOCUMENT + "StringField", f"({_STRING * 2}Lorg/apache/lucene/document/Field$Store;)V", _SET_STRING)
+_TEXT_FIELD = (
+    _DOCUMENT + "Field",
+    f"({_STRING}Ljava/lang/CharSequence;Lorg/apache/lucene/index/IndexableFieldType;)V",
+    _SET_STRING,
+)
+_TIE_FIELD = (
+    _DOCUMENT + "BinaryDocValuesField",
+    f"({_STRING}Lorg/apache/lucene/util/BytesRef;)V",
+    {"setBytesValue": "(Lorg/apache/lucene/util/BytesRef;)V"},
+)
+_ROW_FIELD = (_DOCUMENT + "NumericDocValuesField", f"({_STRING}J)V", _SET_LONG)
+_ROW_POINT = (_DOCUMENT + "LongPoint", f"({_STRING}[J)V", _SET_LONG)
+_WRITER = (
+    "org.apache.lucene.index.IndexWriter",
+    "(Lorg/apache/lucene/store/Directory;Lorg/apache/lucene/index/IndexWriterConfig;)V",
+    {
+        "addDocument": "(Ljava/lang/Iterable;)J",
+        "deleteDocuments": f"([{_QUERY})J...",
+        "setLiveCommitData": "(Ljava/lang/Iterable;)V",
+        "commit": "()J",
+        "close": "()V",
+        "rollback": "()V",
+    },
+)
+_SEARCHER = (
+    _SEARCH + "IndexSearcher",
+    "(Lorg/apache/lucene/index/IndexReader;)V",
+    {
+        "setSimilarity": "(Lorg/apache/lucene/search/similarities/Similarity;)V",
+        "search": f"({_QUERY}ILorg/apache/lucene/search/Sort;Z)Lorg/apache/lucene/search/TopFieldDocs;",
+    },
+)
+_GENERATOR = (
+    "io.anserini.search.query.BagOfWordsQueryGenerator",
+    "()V",
+    {"buildQuery": f"({_STRING}Lorg/apache/lucene/analysis/Analyzer;{_STRING}){_QUERY}"},
+)
+_JSON = (
+    "com.fasterxml.jackson.databind.ObjectMapper",
+    "()V",
+    {"writeValueAsString": f"(Ljava/lang/Object;){_STRING}"},
+)
 _CHARS = "(Ljava/lang/CharSequence;)V"
 
 
@@ -42,9 +86,9 @@ class LuceneWriter:
         directory.mkdir(parents=True, exist_ok=True)
         self._failure = java_error()
         self._directory = directory
-        with self._errors():
+        with self._errors(), lock:
             config = java("org.apache.lucene.index.IndexWriterConfig")(_analyzer())
-            self._writer = java("org.apache.lucene.index.IndexWriter")(_open_directory(directory), config)
+            self._writer = own(*_WRITER, _open_directory(directory), config)
             self._make_fields()
 
     def _make_fields(self) -> None:
@@ -55,11 +99,11 @@ class LuceneWriter:
         kind.setStored(False)
         kind.setIndexOptions(java("org.apache.lucene.index.IndexOptions").DOCS_AND_FREQS)
         kind.freeze()
-        self._id = java("org.apache.lucene.document.StringField")("id", "", yes)
-        self._contents = java("org.apache.lucene.document.Field")("contents", "", kind, signature=_STRING_FIELD)
-        self._tie = java("org.apache.lucene.document.BinaryDocValuesField")("id", _bytes(""))
-        self._row = java("org.apache.lucene.document.NumericDocValuesField")("row", 0)
-        self._point = java("org.apache.lucene.document.LongPoint")("row", 0)
+        self._id = own(*_ID_FIELD, "id", "", yes)
+        self._contents = own(*_TEXT_FIELD, "contents", "", kind)
+        self._tie = own(*_TIE_FIELD, "id", _bytes(""))
+        self._row = own(*_ROW_FIELD, "row", 0)
+        self._point = own(*_ROW_POINT, "row", [0])
         self._document = java("org.apache.lucene.document.Document")()
         for field in (self._id, self._contents, self._tie, self._row, self._point):
             self._document.add(field)
@@ -90,9 +134,11 @@ class LuceneWriter:
     def commit(self, generation: int) -> None:
         """Make everything durable, marked with the SQLite generation it belongs to."""
         with self._errors():
-            data = java("java.util.HashMap")()
-            data.put("generation", str(generation))
-            self._writer.setLiveCommitData(data.entrySet())
+            with lock:
+                data = java("java.util.HashMap")()
+                data.put("generation", str(generation))
+                entries = data.entrySet()
+            self._writer.setLiveCommitData(entries)
             self._writer.commit()
 
     def close(self) -> None:
@@ -117,24 +163,26 @@ class LuceneSearcher:
         if not directory.is_dir():
             raise CollectionDamaged(f"{directory} is missing; build or import the collection again")
         java("org.apache.lucene.search.IndexSearcher").setMaxClauseCount(MAX_CLAUSES)
-        with self._errors():
-            reader = java("org.apache.lucene.index.DirectoryReader").open(_open_directory(directory))
-        weakref.finalize(self, reader.close).atexit = False
-        self._reader = reader
-        self._searcher = java("org.apache.lucene.search.IndexSearcher")(reader, signature=_READER)
-        self._searcher.setSimilarity(
-            java("org.apache.lucene.search.similarities.BM25Similarity")(parameters.k1, parameters.b)
-        )
-        self._generator = java("io.anserini.search.query.BagOfWordsQueryGenerator")()
-        self._json = java("com.fasterxml.jackson.databind.ObjectMapper")()
-        self._analyzer = _analyzer()
-        self._sort = _by_score_then_id()
-        self._size = int(reader.numDocs())
+        for result in ("search.TopFieldDocs", "search.BooleanQuery"):
+            java(f"org.apache.lucene.{result}")  # looked at once, with the lock, before they come back without it
+        with self._errors(), lock:
+            self._files = _open_directory(directory)
+            self._reader = java("org.apache.lucene.index.DirectoryReader").open(self._files)
+            weakref.finalize(self, _close, self._reader).atexit = False
+            self._searcher = own(*_SEARCHER, self._reader)
+            similarity = java("org.apache.lucene.search.similarities.BM25Similarity")
+            self._searcher.setSimilarity(similarity(parameters.k1, parameters.b))
+            self._generator = own(*_GENERATOR)
+            self._json = own(*_JSON)
+            self._analyzer = _analyzer()
+            self._sort = _by_score_then_id()
+            self._size = int(self._reader.numDocs())
 
     @property
     def generation(self) -> int:
         """The SQLite generation this index has followed up to."""
-        value = self._reader.getIndexCommit().getUserData().get("generation")
+        with lock:
+            value = self._reader.getIndexCommit().getUserData().get("generation")
         return int(value) if value is not None else -1
 
     def __len__(self) -> int:
@@ -142,10 +190,15 @@ class LuceneSearcher:
 
     def verify(self) -> None:
         """Read every file and compare Lucene's own checksums. Raises CollectionDamaged."""
+        once, codec = java("org.apache.lucene.store.IOContext").READONCE, java("org.apache.lucene.codecs.CodecUtil")
         with self._errors():
-            leaves = self._reader.leaves()
-            for at in range(leaves.size()):
-                leaves.get(at).reader().checkIntegrity()
+            with lock:
+                names = [str(name) for name in self._reader.getIndexCommit().getFileNames().toArray()]
+            for name in names:
+                with lock:
+                    file = self._files.openInput(name, once)
+                codec.checksumEntireFile(file)
+                _close(file)
 
     def search(self, text: str, k: int, allowed: Any = None) -> tuple[list[int], list[float]]:
         """Rows and BM25 scores of the k best chunks, ties by ascending chunk id.
@@ -158,7 +211,8 @@ class LuceneSearcher:
         with self._errors():
             query = self._generator.buildQuery("contents", self._analyzer, clean_text(text))
             if allowed is not None:
-                query = _filtered(query, allowed)
+                with lock:
+                    query = _filtered(query, allowed)
             top = self._searcher.search(query, min(k, self._size), self._sort, True)
             hits = json.loads(self._json.writeValueAsString(top))["scoreDocs"]
         return [hit["fields"][2] for hit in hits], [hit["score"] for hit in hits]
@@ -194,6 +248,11 @@ class _JavaErrors:
 def allow_rows(rows: Rows) -> Any:
     """A query that lets only these rows pass, to be handed to ``search`` any number of times."""
     return java("org.apache.lucene.document.LongPoint").newSetQuery("row", *rows.tolist())
+
+
+def _close(opened: Any) -> None:
+    with lock:
+        opened.close()
 
 
 def _analyzer() -> Any:

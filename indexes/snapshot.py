@@ -100,7 +100,7 @@ class Snapshot:
         self.settings = settings
         self.generation = store.state("generation")
         unread = before is None or (before._verify and "lucene" not in before._opened)
-        self._verify = settings.verify and unread
+        self._verify: bool = settings.verify and unread
         self._cache = cache
         self._lock = threading.Lock()
         self._opened: dict[str, Any] = {}

@@ -120,8 +120,8 @@ def build_ann(vectors: Matrix, kind: Kind, settings: VectorSettings) -> Any:
                 raise InvalidInput(
                     f"pq_bytes = {settings.pq_bytes} does not divide the dimension {dimension}; choose one that does"
                 )
-            if n < max(lists, PQ_CODES):
-                raise InvalidInput(f"ivfpq needs at least {max(lists, PQ_CODES)} chunks to train on, not {n}; use exact")
+            if n < (least := max(lists, PQ_CODES)):
+                raise InvalidInput(f"ivfpq needs at least {least} chunks to train on, not {n}; use exact or hnsw")
             index = faiss.index_factory(dimension, f"IVF{lists},PQ{settings.pq_bytes}", faiss.METRIC_INNER_PRODUCT)
             index.train(vectors)
         index.add(vectors)

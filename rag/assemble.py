@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from indexes.home import Home
     from rag.encoders import SentenceEncoder
     from rag.protocols import Generator, Reranker, Retriever, Selector
+    from rag.reranking.cross_encoder import CrossEncoderModel
 
 
 class Engine:
@@ -30,7 +31,7 @@ class Engine:
         self._lock = threading.RLock()
         self._encoder: SentenceEncoder | None = None
         self._collections: dict[str, Collection] = {}
-        self._rerankers: dict[tuple[str, int], Reranker] = {}
+        self._cross_encoders: dict[str, CrossEncoderModel] = {}
         self._pipelines: dict[tuple[str, PipelineConfig], Pipeline] = {}
 
     # --- shared parts ---
@@ -131,14 +132,12 @@ class Engine:
             from rag.reranking.sentences import SentenceReranker
 
             return SentenceReranker(self.encoder, chosen.rerank_depth)
-        key = (chosen.rerank_model, chosen.rerank_depth)
-        if key not in self._rerankers:
-            from rag.reranking.cross_encoder import CrossEncoderReranker
+        from rag.reranking.cross_encoder import CrossEncoderModel, CrossEncoderReranker
 
-            self._rerankers[key] = CrossEncoderReranker(
-                chosen.rerank_model, depth=chosen.rerank_depth, device=self.settings.encoder.device
-            )
-        return self._rerankers[key]
+        name = chosen.rerank_model
+        if name not in self._cross_encoders:
+            self._cross_encoders[name] = CrossEncoderModel(name, device=self.settings.encoder.device)
+        return CrossEncoderReranker(self._cross_encoders[name], chosen.rerank_depth)
 
     def _selector(self, chosen: PipelineConfig) -> Selector:
         if chosen.select == "mmr":

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rag.encoders import local_path, needs_hub
 from rag.errors import ModelNotAvailable
 from rag.protocols import Reranker
 from rag.reranking.stage import reranked
@@ -15,47 +18,33 @@ if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
 
 
-class CrossEncoderReranker(Reranker):
-    """Scores are the model's logits for (question, title and text). Loaded when first used.
-
-    model  hub name or local path;  depth  how many of the ranking are read
-    """
+class CrossEncoderModel:
+    """A cross-encoder by hub name or local path. Loaded when first used; threads and rerankers may share it."""
 
     def __init__(
-        self,
-        model: str,
-        *,
-        depth: int = 100,
-        device: str = "auto",
-        batch_size: int = 32,
-        trust_remote_code: bool = False,
+        self, model: str, *, device: str = "auto", batch_size: int = 32, trust_remote_code: bool = False
     ) -> None:
         self.model_name = model
-        self.depth = depth
+        self._path = local_path(model)
         self._device = device
         self._batch_size = batch_size
         self._trust_remote_code = trust_remote_code
         self._lock = threading.Lock()
         self._loaded: CrossEncoder | None = None
 
-    def rerank(self, query: Query, ranking: Ranking) -> Ranking:
+    def logits(self, pairs: Sequence[tuple[str, str]]) -> tuple[list[float], int]:
+        """(one logit a pair of question and passage, tokens that were computed). Raises ModelNotAvailable."""
         import torch
 
-        started = time.perf_counter()
-        pairs = [(query.text, hit.chunk.content) for hit in ranking.hits[: self.depth]]
-        scores: list[float] = []
-        tokens = 0
-        if pairs:
-            with self._lock:
-                model = self._model()
-                scores = model.predict(
-                    pairs,
-                    batch_size=self._batch_size,
-                    activation_fn=torch.nn.Identity(),
-                    show_progress_bar=False,
-                ).tolist()
-                tokens = sum(len(ids) for ids in model.tokenizer(pairs, truncation=True)["input_ids"])
-        return reranked(ranking, scores, stage="rerank", kind=ScoreKind.SIGMOID_LOGIT, started=started, tokens=tokens)
+        if not pairs:
+            return [], 0
+        with self._lock:
+            model = self._model()
+            scores = model.predict(
+                list(pairs), batch_size=self._batch_size, activation_fn=torch.nn.Identity(), show_progress_bar=False
+            )
+            tokens = sum(len(ids) for ids in model.tokenizer(list(pairs), truncation=True)["input_ids"])
+        return scores.tolist(), tokens
 
     def _model(self) -> CrossEncoder:
         if self._loaded is None:
@@ -64,8 +53,13 @@ class CrossEncoderReranker(Reranker):
 
             device = ("cuda" if torch.cuda.is_available() else "cpu") if self._device == "auto" else self._device
             try:
-                model = CrossEncoder(self.model_name, device=device, trust_remote_code=self._trust_remote_code)
-            except (OSError, ValueError, RuntimeError, KeyError) as error:
+                model = CrossEncoder(
+                    self._path,
+                    device=device,
+                    trust_remote_code=self._trust_remote_code,
+                    local_files_only=not needs_hub(self._path),
+                )
+            except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
                 reason = str(error).strip().split("\n")[0][:200]
                 raise ModelNotAvailable(
                     f"cross-encoder {self.model_name!r} cannot be loaded ({reason}); "
@@ -75,3 +69,16 @@ class CrossEncoderReranker(Reranker):
                 raise ModelNotAvailable(f"{self.model_name!r} has {model.num_labels} outputs; a reranker has one")
             self._loaded = model
         return self._loaded
+
+
+@dataclass(frozen=True)
+class CrossEncoderReranker(Reranker):
+    """Scores are the model's logits for (question, title and text) of the ``depth`` best."""
+
+    model: CrossEncoderModel
+    depth: int = 100
+
+    def rerank(self, query: Query, ranking: Ranking) -> Ranking:
+        started = time.perf_counter()
+        scores, tokens = self.model.logits([(query.text, hit.chunk.content) for hit in ranking.hits[: self.depth]])
+        return reranked(ranking, scores, stage="rerank", kind=ScoreKind.SIGMOID_LOGIT, started=started, tokens=tokens)

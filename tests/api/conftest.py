@@ -16,7 +16,7 @@ from litestar.testing import TestClient
 
 from api.app import create_app
 from api.collections import Posted
-from api.serve import server
+from api.serve import Server, server
 from indexes.build import BuildSettings, build
 from indexes.chunking import Chunking
 from indexes.corpus import Document
@@ -26,7 +26,7 @@ from rag.encoders import SentenceEncoder
 
 Client = TestClient[Litestar]
 MakeEngine = Callable[..., Engine]
-Serving = Callable[[Engine], AbstractContextManager[str]]
+Serving = Callable[[Engine], AbstractContextManager[Server]]
 
 DOCUMENTS = (
     Document(
@@ -116,17 +116,17 @@ def own_client(home: Path, make_engine: MakeEngine) -> Iterator[Client]:
 
 @pytest.fixture(scope="session")
 def serving() -> Serving:
-    """Runs an engine on a real uvicorn on a free loopback port; yields the URL."""
+    """Runs an engine on a real uvicorn on a free loopback port; yields the server, its URL in ``url``."""
 
     @contextmanager
-    def serve(engine: Engine) -> Iterator[str]:
+    def serve(engine: Engine) -> Iterator[Server]:
         up = threading.Event()
         running = server(engine, lambda line: up.set())
         thread = threading.Thread(target=running.run)
         thread.start()
         try:
             assert up.wait(30), "the server did not start"
-            yield running.url
+            yield running
         finally:
             running.should_exit = True
             thread.join(40)

@@ -162,7 +162,7 @@ def streamed(url: str) -> Any:
 
 def test_an_error_in_mid_stream_is_an_error_event(home: Path, make_engine: MakeEngine, serving: Serving) -> None:
     Talker.go_on, Talker.breaks, Talker.left = threading.Event(), True, threading.Event()
-    with serving(make_engine(home, kind=TalkerEngine)) as url, streamed(url) as response:
+    with serving(make_engine(home, kind=TalkerEngine)) as running, streamed(running.url) as response:
         lines = response.iter_lines()
         assert next(line for line in lines if "token" in line) == "event: token"
         Talker.go_on.set()  # the first word came before the generator was let on: nothing is held back
@@ -176,10 +176,10 @@ def test_a_client_that_leaves_stops_the_work(home: Path, make_engine: MakeEngine
     Talker.go_on, Talker.breaks, Talker.left = threading.Event(), False, threading.Event()
     Talker.go_on.set()
     engine = make_engine(home, kind=TalkerEngine, server={"workers": 1})
-    with serving(engine) as url:
-        with streamed(url) as response:
+    with serving(engine) as running:
+        with streamed(running.url) as response:
             next(line for line in response.iter_lines() if "token" in line)
             assert not Talker.left.is_set()
         assert Talker.left.wait(10), "the generator still talks to nobody"
-        answer = httpx.post(f"{url}/v1/search", json={"collection": "demo", "query": "light"}, timeout=30)
+        answer = httpx.post(f"{running.url}/v1/search", json={"collection": "demo", "query": "light"}, timeout=30)
         assert answer.status_code == 200  # the one worker is free again

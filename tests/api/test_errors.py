@@ -11,8 +11,11 @@ from litestar.testing import TestClient
 
 import rag.errors
 from api.app import ROUTES, create_app
-from api.errors import TABLE, problem_of, row_of
+from api.errors import TABLE, answer_error, problem_of, row_of
+from api.request_id import send_request_id
+from api.service import Service
 from rag.assemble import Engine
+from rag.config import Settings
 from rag.errors import KvasirError, Overloaded
 from tests.api.conftest import Client, MakeEngine, assert_problem
 
@@ -70,9 +73,6 @@ def test_the_home_directory_is_kept_out_of_messages() -> None:
 @pytest.fixture
 def wrong() -> Iterator[TestClient[Litestar]]:
     """An application with one route that fails as no route should."""
-    from api.app import answer_error, send_request_id
-    from api.service import Service
-    from rag.config import Settings
 
     @get("/wrong")
     async def fails() -> None:
@@ -144,6 +144,6 @@ def test_the_request_id_is_returned_where_it_is_sane(client: Client) -> None:
 
 @pytest.mark.parametrize("given", ["", "a b", "x" * 129, "é", '"><script>'])
 def test_another_id_is_made_where_it_is_not(client: Client, given: str) -> None:
-    answered = client.get("/health", headers={"x-request-id": given.encode()}).headers["x-request-id"]
+    answered = client.get("/health", headers={b"x-request-id": given.encode()}).headers["x-request-id"]
     assert answered.encode() != given.encode()
     assert len(answered) == 16

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import pytest
 
@@ -31,7 +32,7 @@ def words(error: Exception) -> bytes:
 
 def test_results_come_back_to_whom_they_belong() -> None:
     async def test(workers: Workers) -> None:
-        found = await asyncio.gather(*(workers.run(lambda n=n: n * n) for n in range(200)))  # type: ignore[misc]
+        found = await asyncio.gather(*(workers.run(partial(pow, n, 2)) for n in range(200)))
         assert found == [n * n for n in range(200)]
         assert workers.pending == 0
 
@@ -181,10 +182,14 @@ def test_a_stream_nobody_listens_to_ends_its_job() -> None:
 def test_closing_finishes_what_was_taken_on() -> None:
     done: list[int] = []
 
+    def work(n: int) -> None:
+        time.sleep(0.02)
+        done.append(n)
+
     async def main() -> None:
         workers = Workers(1, 10)
         workers.start()
-        tasks = [asyncio.create_task(workers.run(lambda n=n: (time.sleep(0.02), done.append(n)))) for n in range(5)]  # type: ignore[misc]
+        tasks = [asyncio.create_task(workers.run(partial(work, n))) for n in range(5)]
         await asyncio.sleep(0)
         await workers.close()
         await asyncio.gather(*tasks)

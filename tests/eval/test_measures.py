@@ -109,7 +109,6 @@ def test_a_run_for_another_set_is_refused(tmp_path: Path) -> None:
         ("D_BERT_KD_TASB", 0.7210),
         ("OPEN_AI_ADA2", 0.7035),
         ("SPLADE_P_P_ENSEMBLE_DISTIL", 0.7308),
-        ("REP_LLAMA", 0.7445),
     ],
 )
 def test_published_runs_of_trec_dl19_have_their_published_score(name: str, expected: float) -> None:
@@ -117,3 +116,10 @@ def test_published_runs_of_trec_dl19_have_their_published_score(name: str, expec
     scores, unjudged = score_run(pool / "qrels.full.txt", pool / "runs" / f"{name}.trec", "nDCG@10")
     assert (len(scores.per_query), unjudged) == (43, 0)
     assert scores.values["nDCG@10"] == pytest.approx(expected, abs=0.00005)
+
+
+def test_a_run_with_rounded_scores_is_worth_what_trec_eval_says() -> None:
+    """RepLLaMA's file holds scores of three digits, so most are ties: .7445 by its ranks, .7384 for trec_eval."""
+    pool = shared_data("trec-dl19-pool")
+    scores, _ = score_run(pool / "qrels.full.txt", pool / "runs" / "REP_LLAMA.trec", "nDCG@10")
+    assert scores.values["nDCG@10"] == pytest.approx(0.7384, abs=0.00005)

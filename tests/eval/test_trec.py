@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import pytest
 import pytrec_eval
@@ -105,7 +106,7 @@ def test_a_written_run_read_again_keeps_its_order_through_any_ties(
     read = parse_run(lines, "run").get("q", ())
     assert [document.doc_id for document in read] == names
     written = [document.score for document in read]
-    assert all(above > below for above, below in zip(written, written[1:], strict=False))
+    assert all(above > below for above, below in pairwise(written))
 
 
 def test_trec_eval_itself_sees_the_written_order() -> None:

@@ -1,0 +1,144 @@
+"""Benchmarks compare in the same run, judge by their targets, and their load client counts what went wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from eval.bench.figures import Figure
+from eval.bench.load import Job, Load, request, run, run_apart
+from eval.bench.searches import stored_vectors
+from eval.bench.server import ServerDidNotStart, free_port, is_ready, serving
+from eval.bench.suite import run_suite
+from eval.bench.timing import in_turns
+from indexes.readers.beir import Beir
+from rag.assemble import Engine
+from rag.config import load_settings
+
+
+def figure(**values: float | str | bool | None) -> Figure:
+    return Figure(**{"name": "x", "measured": 3.0, "unit": "ms", "floor": 2.0, **values})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("made", "compared", "verdict"),
+    [
+        (figure(target=1.5), 3 / 2, "met"),
+        (figure(target=1.4), 3 / 2, "missed"),
+        (figure(target=1.4, at_least=True), 3 / 2, "met"),
+        (figure(target=1.6, at_least=True), 3 / 2, "missed"),
+        (figure(target=1.0, relation="difference"), 3 - 2, "met"),
+        (figure(target=0.9, relation="difference"), 3 - 2, "missed"),
+        (figure(target=0.0, relation="value", floor=None), 3, "missed"),
+        (figure(target=0.0, relation="value", floor=None, measured=0.0), 0, "met"),
+        (figure(), 3 / 2, "-"),
+    ],
+)
+def test_a_verdict_follows_from_target_and_relation(made: Figure, compared: float, verdict: str) -> None:
+    assert (made.compared, made.verdict) == (pytest.approx(compared), verdict)
+    assert made.as_json()[made.relation] == pytest.approx(compared)
+
+
+def test_both_sides_get_every_item_and_take_turns_in_going_first() -> None:
+    calls: list[tuple[str, int]] = []
+    in_turns(lambda item: calls.append(("ours", item)), lambda item: calls.append(("bare", item)), [1, 2], 1)
+    sides = [side for side, _ in calls]
+    assert [item for _, item in calls] == [1, 1, 2, 2, 1, 1, 2, 2]
+    assert sides == ["ours", "bare", "bare", "ours", "bare", "ours", "ours", "bare"]
+
+
+class Tiny:
+    """An HTTP server of one answer each, kept alive; a body ``drop`` breaks the connection, ``fail`` gets a 500."""
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self.bodies: list[str] = []
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                size = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+                body = (await reader.readexactly(size)).decode()
+                self.bodies.append(body)
+                if body == "drop":
+                    break
+                writer.write(self.answer(body))
+        except asyncio.IncompleteReadError:
+            pass
+        writer.close()
+
+    def answer(self, body: str) -> bytes:
+        if body == "chunked":
+            return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+        status = b"500 Oh" if body == "fail" else b"200 OK"
+        return b"HTTP/1.1 " + status + b"\r\nContent-Length: 2\r\n\r\nok"
+
+
+def loaded(bodies: list[str], clients: int) -> tuple[Load, Tiny]:
+    tiny = Tiny()
+
+    async def both() -> Load:
+        server = await asyncio.start_server(tiny, "127.0.0.1", 0)
+        async with server:
+            port = server.sockets[0].getsockname()[1]
+            return await run(Job(host="127.0.0.1", port=port, path="/p", bodies=bodies, clients=clients))
+
+    return asyncio.run(both()), tiny
+
+
+def test_every_body_is_sent_once_over_kept_connections() -> None:
+    load, tiny = loaded([str(number) for number in range(20)], clients=3)
+    assert sorted(tiny.bodies, key=int) == [str(number) for number in range(20)]
+    assert (len(load.seconds), load.errors, tiny.connections) == (20, 0, 3)
+    assert load.wall >= max(load.seconds)
+
+
+def test_failures_are_counted_and_the_client_goes_on() -> None:
+    load, tiny = loaded(["a", "fail", "b", "drop", "chunked", "c"], clients=1)
+    assert (len(load.seconds), load.errors) == (4, 2)
+    assert tiny.connections == 2
+
+
+def test_where_nobody_listens_every_request_is_an_error() -> None:
+    job = Job(host="127.0.0.1", port=free_port(), path="/", bodies=["a", "b"], clients=2)
+    assert run_apart(job).errors == 2
+    assert not is_ready(job.port)
+
+
+def test_a_request_counts_bytes_not_characters() -> None:
+    assert b"Content-Length: 2\r\n" in request(Job(host="h", port=1, path="/", bodies=[], clients=1), "é")
+
+
+def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
+    (tmp_path / "kvasir.toml").write_text("unknown = 1\n")
+    with pytest.raises(ServerDidNotStart, match="unknown"), serving(tmp_path):
+        pass
+
+
+@pytest.mark.timeout(600)
+def test_all_benchmarks_run_on_a_small_folder(beir_folder: Path, tmp_path: Path) -> None:
+    settings = load_settings(home=tmp_path / "home", environ={})
+    figures = run_suite(settings, [], data=beir_folder, collection=None, sample=3, repeats=1)
+    names = [figure.name for figure in figures.figures]
+    searches = ["bm25 k=10", "bm25 k=100", "dense k=10", "dense k=100", "build"]
+    service = ["http p50, 1 client", "http errors, 32 clients", "http throughput, 32 clients"]
+    assert names == [*searches, *service, "start to ready", "memory when ready"]
+    errors = figures.figures[names.index("http errors, 32 clients")]
+    assert (errors.measured, errors.verdict) == (0.0, "met")
+    assert "3 documents" in figures.figures[names.index("build")].note
+    assert json.loads(json.dumps(figures.as_json()))["hardware"]
+
+
+def test_the_bare_side_searches_all_vectors_of_the_collection(beir_folder: Path, tmp_path: Path) -> None:
+    from eval.beir import read_folder
+    from eval.indexing import index
+
+    engine = Engine(load_settings(home=tmp_path / "home", environ={}))
+    name = index(engine, read_folder(beir_folder, "test")).name
+    texts = [f"{doc.title} {doc.text}".strip() for doc in Beir(beir_folder).documents(lambda skipped: None)]
+    stored = stored_vectors(engine.collection(name).snapshot())
+    assert stored == pytest.approx(engine.encoder.encode_passages(texts), abs=0.02)

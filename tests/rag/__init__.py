@@ -1,0 +1,1 @@
+"""The online side: values, settings, pipelines, prompts, models."""

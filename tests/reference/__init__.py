@@ -1,0 +1,1 @@
+"""Fast paths against their slow, plain twins, and golden numbers."""

@@ -1,0 +1,151 @@
+"""docker-compose.yml and the Dockerfile: well formed, safe by default, and every knob a real setting."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator, ValidationError
+
+from rag.config import Settings, load_settings
+from rag.errors import InvalidConfig
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+HEADER = TEXT.split("\nname:")[0]
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+SCHEMA = Draft202012Validator(json.loads((ROOT / "tests" / "compose_schema.json").read_text(encoding="utf-8")))
+_VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")
+FOR_COMPOSE = {"KVASIR_BIND", "KVASIR_PORT", "KVASIR_MEMORY", "KVASIR_REDIS_MEMORY", "KVASIR_TORCH_INDEX"}
+"""Knobs of the compose file itself; the server never sees them."""
+
+
+def filled(environ: Mapping[str, str]) -> dict[str, Any]:
+    """The file with its variables filled in, the way Compose does it."""
+    text = _VARIABLE.sub(lambda match: environ.get(match[1]) or match[2], TEXT)
+    assert "${" not in text, "a variable without a default"
+    body: dict[str, Any] = yaml.safe_load(text)
+    return body
+
+
+def service(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = filled({})["services"][name]
+    return found
+
+
+def environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """What the server sees, given the knobs of ``environ``."""
+    given = filled(environ)["services"]["api"]["environment"]
+    return {name: "" if value is None else str(value) for name, value in given.items()}
+
+
+def test_the_file_fits_the_schema() -> None:
+    SCHEMA.validate(filled({}))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda api: api.update(restrat="always"),
+        lambda api: api.update(restart="sometimes"),
+        lambda api: api["healthcheck"].update(interval="10 seconds"),
+        lambda api: api["deploy"]["resources"]["limits"].update(memory="much"),
+        lambda api: api.update(ports=["8080:http"]),
+        lambda api: api["healthcheck"].update(test=["python", "-c", "pass"]),
+    ],
+)
+def test_the_schema_catches_mistakes(spoil: Any) -> None:
+    body = filled({})
+    spoil(body["services"]["api"])
+    with pytest.raises(ValidationError):
+        SCHEMA.validate(body)
+
+
+@pytest.mark.parametrize("name", ["api", "redis"])
+def test_every_service_is_bounded_healthy_and_not_root(name: str) -> None:
+    chosen = service(name)
+    assert chosen["user"].split(":")[0] not in ("0", "root")
+    assert chosen["restart"] == "unless-stopped"
+    assert chosen["deploy"]["resources"]["limits"]["memory"]
+    assert chosen["healthcheck"]["test"]
+    assert chosen["volumes"]
+    assert chosen["cap_drop"] == ["ALL"]
+
+
+def test_only_loopback_is_published_by_default() -> None:
+    assert service("api")["ports"] == ["127.0.0.1:8080:8080"]
+    assert "ports" not in service("redis")
+
+
+def test_volumes_that_are_used_are_declared() -> None:
+    body = filled({})
+    used = {volume.split(":")[0] for one in body["services"].values() for volume in one["volumes"]}
+    assert used == set(body["volumes"])
+
+
+def test_the_defaults_are_the_servers_own() -> None:
+    assert load_settings(environ=environment({})) == load_settings(
+        environ={
+            "KVASIR_HOME": "/data",
+            "KVASIR_SERVER__HOST": "0.0.0.0",
+            "KVASIR_REDIS_URL": "redis://redis:6379/0",
+        }
+    )
+
+
+def _knobs() -> list[str]:
+    return sorted(set(re.findall(r"KVASIR_\w+(?<!_)", TEXT + DOCKERFILE)) - {"KVASIR_HOME"})
+
+
+def _value(settings: Settings, knob: str) -> object:
+    table, _, key = knob.removeprefix("KVASIR_").lower().rpartition("__")
+    return getattr(getattr(settings, table) if table else settings, key)
+
+
+@pytest.mark.parametrize("knob", [knob for knob in _knobs() if knob not in FOR_COMPOSE])
+def test_every_knob_is_a_setting_and_reaches_the_server(knob: str) -> None:
+    if knob == "KVASIR_REDIS_URL" or knob in ("KVASIR_SERVER__HOST", "KVASIR_SERVER__PORT"):
+        assert str(_value(load_settings(environ=environment({})), knob)) == environment({})[knob]
+        return
+    before = _value(load_settings(environ=environment({})), knob)
+    others = {"KVASIR_DEFAULT_PIPELINE": "bm25", "KVASIR_REMOTE__BASE_URL": "http://engine:8000/v1"}
+    wanted = str(before + 1) if isinstance(before, int) else others.get(knob, "another")
+    after = _value(load_settings(environ=environment({knob: wanted})), knob)
+    assert str(after) == wanted != str(before)
+
+
+def test_every_knob_is_explained_in_the_header() -> None:
+    handed = set(re.findall(r"\$\{(\w+):-", TEXT))
+    assert handed
+    for knob in handed:
+        assert re.search(rf"^#   {knob}\s+\S", HEADER, re.MULTILINE), knob
+
+
+def test_a_knob_that_is_no_setting_would_be_noticed() -> None:
+    with pytest.raises(InvalidConfig, match="workers"):
+        load_settings(environ={"KVASIR_SERVER__WORKRES": "4"})
+
+
+def test_the_image_runs_as_nobody_in_particular_and_says_how_it_is() -> None:
+    stages = DOCKERFILE.split("\nFROM ")
+    assert len(stages) == 3, "two stages: the tools that build stay out of the image"
+    last = stages[-1]
+    assert re.search(r"^USER (?!root|0)\w+$", last, re.MULTILINE)
+    assert "/health" in last.split("HEALTHCHECK")[1]
+    uid = re.search(r"--uid (\d+)", last)
+    assert uid is not None
+    assert service("api")["user"].split(":")[0] == uid[1]
+    assert "java" not in DOCKERFILE.split("FROM", 1)[1].lower(), "Java comes with the wheel"
+
+
+def test_what_the_dockerfile_copies_is_sent_to_the_builder() -> None:
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE)
+    for name in " ".join(copied).split():
+        assert f"!{name}" in ignored
+        assert (ROOT / name).exists()
