@@ -16,7 +16,6 @@ from indexes.durable import space_needed
 from indexes.readers.beir import CORPUS, corpus_in
 from rag.errors import InvalidInput, SourceError
 
-
 SPLITS = ("train", "dev", "test")
 
 

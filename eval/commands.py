@@ -54,6 +54,7 @@ def run_beir(
         pipeline=chosen.name,
         overrides=overrides,
         depth=depth,
+        candidates=chosen.depth,
         indexed=indexed,
         evaluated=evaluated,
         scores=scores,

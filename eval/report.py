@@ -18,12 +18,17 @@ from eval.run import Evaluated, percentile
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """One pipeline on one split. ``overrides`` are the keys of the pipeline that were changed for this run."""
+    """One pipeline on one split.
+
+    overrides   the pipeline's keys that were changed for this run
+    depth       documents of a query that were scored;  candidates  the pipeline's own depth
+    """
 
     dataset: Dataset
     pipeline: str
     overrides: Mapping[str, Any]
     depth: int
+    candidates: int
     indexed: Indexed
     evaluated: Evaluated
     scores: Scores
@@ -63,6 +68,7 @@ class Report:
         """Everything that a reader of the figures has to know."""
         judged, asked = len(self.dataset.qrels), len(self.evaluated.seconds)
         said = [f"documents by their best chunk (max-P), cut at {self.depth}; missing queries score 0"]
+        said.append(f"retrievers gave {self.candidates} candidates a query (pipeline depth)")
         if self.evaluated.self_hits_removed:
             said.append(
                 f"{self.evaluated.self_hits_removed} results that were the query's own document were removed "

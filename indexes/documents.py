@@ -275,7 +275,7 @@ def _comparable(value: Scalar) -> Scalar:
         try:
             return float(value)
         except OverflowError:
-            return math.copysign(math.inf, value)
+            return math.inf if value > 0 else -math.inf
     return int(value) if isinstance(value, bool) else value
 
 

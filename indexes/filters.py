@@ -27,6 +27,9 @@ MAX_PARTS = 100
 MAX_TERMS = 10_000
 """Most names and values in all; SQLite takes 32,766."""
 
+Part = tuple[str, list[Scalar]]
+"""SQL with its parameters."""
+
 _COMPARISONS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 
@@ -40,45 +43,58 @@ class Filter:
 
 def parse_filter(raw: object) -> Filter:
     """The filter that a JSON value means. Raises InvalidFilter with the offending part."""
-    sql, parameters = _node(raw, 0)
-    if len(parameters) > MAX_TERMS:
-        raise InvalidFilter(f"the filter holds {len(parameters)} names and values; the limit is {MAX_TERMS}")
-    return Filter(sql, tuple(parameters))
+    sets = _Sets()
+    sql, parameters = _node(raw, 0, sets)
+    if len(sets.parameters) + len(parameters) > MAX_TERMS:
+        n = len(sets.parameters) + len(parameters)
+        raise InvalidFilter(f"the filter holds {n} names and values; the limit is {MAX_TERMS}")
+    named = f"WITH {', '.join(sets.definitions)} " if sets.definitions else ""
+    return Filter(named + sql, (*sets.parameters, *parameters))
 
 
-def _node(raw: object, depth: int) -> tuple[str, list[Scalar]]:
+class _Sets:
+    """Named sets of documents, each before those made of it: nested in brackets they would overflow SQLite's parser."""
+
+    def __init__(self) -> None:
+        self.definitions: list[str] = []
+        self.parameters: list[Scalar] = []
+
+    def name(self, sql: str, parameters: Sequence[Scalar]) -> Part:
+        name = f"set{len(self.definitions)}"
+        self.definitions.append(f"{name} AS ({sql})")
+        self.parameters.extend(parameters)
+        return f"SELECT doc FROM {name}", []
+
+
+def _node(raw: object, depth: int, sets: _Sets) -> Part:
     if depth > MAX_DEPTH:
         raise InvalidFilter(f"the filter is nested deeper than {MAX_DEPTH} levels; flatten it")
     if not isinstance(raw, Mapping) or not raw:
         raise InvalidFilter(f'{_short(raw)} is not a filter; write an object such as {{"year": {{"gte": 2000}}}}')
-    parts = [_member(str(key), value, depth) for key, value in raw.items()]
-    return _join(" INTERSECT ", parts)
+    return _join("INTERSECT", [_member(str(key), value, depth, sets) for key, value in raw.items()], sets)
 
 
-def _member(key: str, value: object, depth: int) -> tuple[str, list[Scalar]]:
+def _member(key: str, value: object, depth: int, sets: _Sets) -> Part:
     if key in ("and", "or"):
         if not isinstance(value, Sequence) or isinstance(value, str) or not value:
             raise InvalidFilter(f'"{key}" takes a non-empty list of filters, not {_short(value)}')
-        return _join(" INTERSECT " if key == "and" else " UNION ", [_node(part, depth + 1) for part in value])
+        return _join("INTERSECT" if key == "and" else "UNION", [_node(part, depth + 1, sets) for part in value], sets)
     if key == "not":
-        sql, parameters = _node(value, depth + 1)
-        return f"SELECT row AS doc FROM document EXCEPT SELECT doc FROM ({sql})", parameters
-    name = clean_text(key)
-    if isinstance(value, Mapping):
-        if not value:
-            raise InvalidFilter(f'{key!r} has an empty condition; write a value or an operator such as {{"gte": 1}}')
-        return _condition(name, value)
-    return "SELECT doc FROM attribute WHERE name = ? AND value = ?", [name, _scalar(name, value)]
+        sql, parameters = _node(value, depth + 1, sets)
+        return sets.name(f"SELECT row AS doc FROM document EXCEPT {sql}", parameters)
+    if isinstance(value, Mapping) and not value:
+        raise InvalidFilter(f'{key!r} has an empty condition; write a value or an operator such as {{"gte": 1}}')
+    return _condition(clean_text(key), value if isinstance(value, Mapping) else {"eq": value})
 
 
-def _condition(key: str, operators: Mapping[object, object]) -> tuple[str, list[Scalar]]:
+def _condition(key: str, operators: Mapping[object, object]) -> Part:
     """All operators hold for one and the same value, also where the field is a list."""
     tests = [_operator(key, str(op), operand) for op, operand in operators.items()]
     sql = " AND ".join(["SELECT doc FROM attribute WHERE name = ?", *(sql for sql, _ in tests)])
     return sql, [key, *(value for _, values in tests for value in values)]
 
 
-def _operator(key: str, op: str, operand: object) -> tuple[str, list[Scalar]]:
+def _operator(key: str, op: str, operand: object) -> Part:
     if op == "in":
         if not isinstance(operand, Sequence) or isinstance(operand, str) or not operand:
             raise InvalidFilter(f'"in" of {key!r} takes a non-empty list, not {_short(operand)}')
@@ -92,16 +108,16 @@ def _operator(key: str, op: str, operand: object) -> tuple[str, list[Scalar]]:
     return f"value {_COMPARISONS[op]} ? AND typeof(value) IN {kinds}", [bound]
 
 
-def _join(operator: str, parts: list[tuple[str, list[Scalar]]]) -> tuple[str, list[Scalar]]:
-    """One set expression. SQLite evaluates compound selects left to right, hence the nesting of each part."""
+def _join(operator: str, parts: Sequence[Part], sets: _Sets) -> Part:
+    """One part of several, by a set operator of SQL. A part itself is always a plain select."""
     if len(parts) == 1:
         return parts[0]
     if len(parts) > MAX_PARTS:
         raise InvalidFilter(
             f'{len(parts)} conditions stand side by side, the limit is {MAX_PARTS}; use "in" for many values'
         )
-    sql = operator.join(f"SELECT doc FROM ({sql})" for sql, _ in parts)
-    return f"SELECT doc FROM ({sql})", [value for _, values in parts for value in values]
+    sql = f" {operator} ".join(sql for sql, _ in parts)
+    return sets.name(sql, [value for _, values in parts for value in values])
 
 
 def _scalar(key: str, value: object) -> Scalar:

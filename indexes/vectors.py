@@ -28,10 +28,6 @@ Kind = Literal["exact", "hnsw", "ivfpq"]
 Positions = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
-# FAISS turns to matrix products for 20 queries and more, whose sums differ in the last bit: a result must not
-# depend on how many queries were asked together.
-faiss.cvar.distance_compute_blas_threshold = 2**31 - 1
-
 NARROW = 0.1
 """Below this allowed share of an approximate index the search is exact: graphs lose hits under narrow filters."""
 
@@ -122,7 +118,8 @@ def build_ann(vectors: Matrix, kind: Kind, settings: VectorSettings) -> Any:
                 )
             if n < (least := max(lists, PQ_CODES)):
                 raise InvalidInput(f"ivfpq needs at least {least} chunks to train on, not {n}; use exact or hnsw")
-            index = faiss.index_factory(dimension, f"IVF{lists},PQ{settings.pq_bytes}", faiss.METRIC_INNER_PRODUCT)
+            # np: without the training for polysemous codes, minutes of annealing for something not used here
+            index = faiss.index_factory(dimension, f"IVF{lists},PQ{settings.pq_bytes}np", faiss.METRIC_INNER_PRODUCT)
             index.train(vectors)
         index.add(vectors)
     finally:
@@ -206,6 +203,7 @@ class VectorIndex:
         """Rows and inner products of the k best living vectors, best first.
 
         query    (dimension,) float32;  allowed  ascending rows that may be returned, None for all
+        One query a call: FAISS takes 20 and more by matrix products, whose sums differ in the last bit.
         Where the k-th score is shared by several, all of those are returned, so that the caller's
         tie rule decides and not the order in storage.
         """

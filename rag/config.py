@@ -33,6 +33,7 @@ class PipelineConfig:
     depth         candidates every retriever gives before fusion, and the largest k
     alpha         share of BM25 in fast-forward
     rerank        none, sentences (the text encoder over single sentences) or cross-encoder
+    rerank_model  the cross-encoder, by hub name or local path
     rerank_depth  how many are reranked; those below keep their order behind them
     select        budget (fill) or mmr;  mmr_lambda  1.0 is relevance alone
     order         how selected chunks stand in the prompt: score, best-last or document
@@ -75,7 +76,14 @@ class PipelineConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderConfig:
-    """[encoder] The text encoder. ``threads`` 0 leaves torch's own choice."""
+    """[encoder] The text encoder.
+
+    model       hub name or local path of a sentence-transformers model; the default is packaged
+    device      auto (a GPU where there is one), cpu, cuda, cuda:1
+    dtype       of passages: float32, bfloat16 or auto (bfloat16 where the device computes it natively)
+    threads     CPU threads of torch, 0 leaves its own choice;  batch_size  texts encoded at once
+    trust_remote_code  run code that a model brings along
+    """
 
     model: str = "all-MiniLM-L6-v2"
     device: str = "auto"
@@ -95,8 +103,14 @@ class IndexConfig:
 
     chunking  auto (whole documents for test collections, headings for folders, sentences else), whole,
               sentences or headings;  chunk_tokens, chunk_overlap  in tokens of the text encoder
+    duplicates  an id that comes twice: error, or skip all but the first
+    k1, b     of BM25;  java_heap_mb  the most memory Lucene's Java machine takes
     vectors   auto, exact, hnsw or ivfpq;  exact_up_to  chunks searched exactly under auto
+    hnsw_m, hnsw_ef_construction, hnsw_ef_search  links a vector, and candidates while building and searching
+    ivf_lists, ivf_probes, pq_bytes  cells (0: by size), cells searched, bytes a vector
+    faiss_threads  of an approximate build, 0 leaves FAISS's own choice
     verify    read every file and compare checksums when a collection is opened
+    chunk_cache_mb  chunks kept in memory, a collection
     """
 
     chunking: Literal["auto", "whole", "sentences", "headings"] = "auto"
@@ -131,7 +145,9 @@ class IndexConfig:
 class RemoteConfig:
     """[remote] An OpenAI-compatible engine for generation.
 
-    base_url  up to and with /v1;  api_key_env  the environment variable that holds the key, never the key itself
+    base_url  up to and with /v1;  model  as the engine names it
+    api_key_env  the environment variable that holds the key, never the key itself
+    timeout   seconds until the next piece;  max_tokens, temperature  of an answer
     """
 
     base_url: str = ""
@@ -155,7 +171,12 @@ class RemoteConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
-    """[server] ``workers`` threads do the work, ``queue`` requests may wait for them; more are told to come back."""
+    """[server] What ``kvasir serve`` listens on and takes in.
+
+    host, port  the address; port 0 takes a free one
+    workers  threads that do the work;  queue  requests that may wait for them, more are told to come back
+    max_body_mb, max_documents  the largest request, and the most documents in one
+    """
 
     host: str = "127.0.0.1"
     port: int = 8080

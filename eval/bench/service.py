@@ -19,7 +19,7 @@ from rag.values import Query
 
 CLIENTS = 32
 AT_ONCE = 960
-"""Requests of one round with many clients."""
+"""Most requests of one round with many clients; fewer where there are few questions to ask."""
 ADDED_MS, SHARE = 3.0, 0.7
 """Targets: milliseconds that HTTP may add, and the share of the library's throughput it has to keep."""
 
@@ -55,7 +55,7 @@ def _alone(server: Server, pipeline: Pipeline, collection: str, queries: Sequenc
 def _together(
     server: Server, pipeline: Pipeline, collection: str, queries: Sequence[str], repeats: int, workers: int
 ) -> Iterator[Figure]:
-    many = [queries[number % len(queries)] for number in range(AT_ONCE)]
+    many = [queries[number % len(queries)] for number in range(min(AT_ONCE, CLIENTS * len(queries)))]
     loads: list[Load] = []
     rates: list[float] = []
     for repeat in range(-1, repeats):

@@ -116,7 +116,8 @@ def test_a_set_of_ir_datasets_becomes_a_folder_that_is_read_the_next_time(
     assert (dict(first.queries), first.qrels) == ({"q1": "first?"}, {"q1": {"d1": 1}})
     rows = [json.loads(line) for line in (first.path / "corpus.jsonl").read_text().splitlines()]
     assert rows == [{"_id": "d1", "title": "", "text": "first text"}, {"_id": "d2", "title": "", "text": "second text"}]
-    (tmp_path / "docs.tsv").unlink()
+    for name in ("docs.tsv", "queries.tsv", "qrels"):
+        (tmp_path / name).unlink()
     assert load_dataset("kvasir-tiny", "test", store=tmp_path / "store") == first
 
 

@@ -38,7 +38,8 @@ def figure(**values: float | str | bool | None) -> Figure:
     ],
 )
 def test_a_verdict_follows_from_target_and_relation(made: Figure, compared: float, verdict: str) -> None:
-    assert (made.compared, made.verdict) == (pytest.approx(compared), verdict)
+    assert made.verdict == verdict
+    assert made.compared == pytest.approx(compared)
     assert made.as_json()[made.relation] == pytest.approx(compared)
 
 

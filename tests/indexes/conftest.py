@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -87,12 +87,19 @@ Start = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Start:
+def start() -> Iterator[Start]:
     """Starts the program in ``test_crashes`` in another process; what it prints can be read line by line."""
 
-    def run(*arguments: object, prefix: Sequence[str] = ()) -> subprocess.Popen[str]:
+    def run(*arguments: object, prefix: Sequence[str] = (), stdin: bool = False) -> subprocess.Popen[str]:
         command = [*prefix, sys.executable, "-m", "tests.indexes.test_crashes", *map(str, arguments)]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+        source = subprocess.PIPE if stdin else subprocess.DEVNULL
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=source, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        return process
 
-    return run
+    started: list[subprocess.Popen[str]] = []
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()

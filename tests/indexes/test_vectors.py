@@ -37,7 +37,9 @@ def part(first: int, vectors: Matrix) -> Part:
     return np.arange(first, first + len(vectors), dtype=np.int64), vectors
 
 
-def brute(parts: list[Part], dead: set[int], query: Matrix, k: int, allowed: set[int] | None) -> list[tuple[int, float]]:
+def brute(
+    parts: list[Part], dead: set[int], query: Matrix, k: int, allowed: set[int] | None
+) -> list[tuple[int, float]]:
     """The k best and all that tie with the k-th, from numpy in float64."""
     pool = [
         (int(row), float(vector.astype(float) @ query.astype(float)))
@@ -135,9 +137,7 @@ def hnsw() -> VectorIndex:
 
 @pytest.mark.parametrize("k", [1, 10, 100])
 @pytest.mark.parametrize("share", [1.0, 0.9, 0.5, 0.2, 0.11, 0.05, 0.002])
-def test_the_graph_finds_nearly_all_and_never_a_dead_or_forbidden_row(
-    hnsw: VectorIndex, share: float, k: int
-) -> None:
+def test_the_graph_finds_nearly_all_and_never_a_dead_or_forbidden_row(hnsw: VectorIndex, share: float, k: int) -> None:
     allowed = set(np.random.default_rng(1).permutation(np.arange(1, N + 201))[: int(share * (N + 200))].tolist())
     hits = wanted = 0
     for query in unit(20, seed=3):

@@ -1,0 +1,254 @@
+"""Settings: who wins, what is refused, and that every key is documented and can be set."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rag.config import (
+    BUILT_IN,
+    EncoderConfig,
+    IndexConfig,
+    PipelineConfig,
+    RemoteConfig,
+    ServerConfig,
+    Settings,
+    load_settings,
+    parse_overrides,
+    settings_from,
+)
+from rag.errors import InvalidConfig, PipelineNotFound
+
+TABLES: dict[str, type] = {
+    "encoder": EncoderConfig,
+    "index": IndexConfig,
+    "remote": RemoteConfig,
+    "server": ServerConfig,
+    "pipeline.ask": PipelineConfig,
+}
+KEYS = [(table, field.name) for table, kind in TABLES.items() for field in fields(kind)]
+
+# A value for each key that no built-in default has.
+OTHER: dict[str, Any] = {
+    "model": "e5", "device": "cuda:1", "dtype": "bfloat16", "threads": 3, "batch_size": 7, "trust_remote_code": True,
+    "chunking": "headings", "chunk_tokens": 99, "chunk_overlap": 9, "duplicates": "skip", "k1": 1.2, "b": 0.75,
+    "java_heap_mb": 512, "vectors": "hnsw", "exact_up_to": 9, "hnsw_m": 16, "hnsw_ef_construction": 99,
+    "hnsw_ef_search": 99, "ivf_lists": 9, "ivf_probes": 9, "pq_bytes": 32, "faiss_threads": 2, "verify": False,
+    "chunk_cache_mb": 9, "base_url": "http://engine/v1", "api_key_env": "MY_KEY", "timeout": 9.5, "max_tokens": 99,
+    "temperature": 0.5, "host": "0.0.0.0", "port": 9999, "workers": 9, "queue": 9, "max_body_mb": 9,
+    "max_documents": 9, "retrieve": ("bm25",), "fuse": "zscore", "weights": (0.25, 0.75), "depth": 99, "alpha": 0.25,
+    "rerank": "none", "rerank_model": "some/model", "rerank_depth": 9, "select": "mmr", "mmr_lambda": 0.25,
+    "order": "document", "k": 9, "budget": 99, "generate": "remote",
+}  # fmt: skip
+
+
+def loaded(text: str, tmp_path: Path, environ: dict[str, str] | None = None, home: Path | None = None) -> Settings:
+    path = tmp_path / "kvasir.toml"
+    path.write_text(text)
+    return load_settings(path, home=home, environ=environ or {})
+
+
+# --- precedence ---
+
+
+def test_defaults_hold_without_file_and_environment(tmp_path: Path) -> None:
+    assert load_settings(home=tmp_path, environ={}) == Settings(home=tmp_path)
+
+
+def test_environment_wins_over_file_and_file_over_default(tmp_path: Path) -> None:
+    text = "default_pipeline = 'dense'\n[server]\nport = 1\nworkers = 2\n"
+    settings = loaded(text, tmp_path, {"KVASIR_SERVER__PORT": "3"})
+    assert (settings.server.port, settings.server.workers, settings.server.queue) == (3, 2, ServerConfig().queue)
+    assert settings.default_pipeline == "dense"
+    assert loaded(text, tmp_path, {"KVASIR_DEFAULT_PIPELINE": "bm25"}).default_pipeline == "bm25"
+
+
+def test_a_request_s_overrides_win_over_all(tmp_path: Path) -> None:
+    settings = loaded("[pipeline.hybrid]\ndepth = 5\nk = 3\n", tmp_path, {"KVASIR_PIPELINE__HYBRID__K": "4"})
+    assert (settings.pipeline().depth, settings.pipeline().k) == (5, 4)
+    assert settings.pipeline(overrides={"k": 2}).k == 2
+    assert settings.pipeline().k == 4
+
+
+def test_home_is_the_call_s_then_the_environment_s_then_the_file_s(tmp_path: Path) -> None:
+    text, environ = "home = '/from/file'\n", {"KVASIR_HOME": "/from/environment"}
+    assert loaded(text, tmp_path, environ, Path("/from/call")).home == Path("/from/call")
+    assert loaded(text, tmp_path, environ).home == Path("/from/environment")
+    assert loaded(text, tmp_path).home == Path("/from/file")
+    assert loaded("", tmp_path).home == Path("~/.kvasir")
+
+
+def test_the_file_is_the_call_s_then_the_environment_s_then_the_home_s(tmp_path: Path) -> None:
+    home, other, third = tmp_path / "home", tmp_path / "other.toml", tmp_path / "third.toml"
+    home.mkdir()
+    for path, port in ((home / "kvasir.toml", 1), (other, 2), (third, 3)):
+        path.write_text(f"[server]\nport = {port}\n")
+    environ = {"KVASIR_CONFIG": str(other)}
+    assert load_settings(home=home, environ={}).server.port == 1
+    assert load_settings(home=home, environ=environ).server.port == 2
+    assert load_settings(third, home=home, environ=environ).server.port == 3
+
+
+def test_a_pipeline_of_ones_own_starts_from_the_defaults_and_a_built_in_from_itself(tmp_path: Path) -> None:
+    settings = loaded("[pipeline.mine]\nk = 3\n[pipeline.ask]\nk = 3\n", tmp_path)
+    assert settings.pipeline("mine") == PipelineConfig(k=3)
+    assert settings.pipeline("ask").rerank == BUILT_IN["ask"].rerank == "sentences"
+
+
+# --- every key ---
+
+
+def test_every_key_has_a_value_to_be_tested_with() -> None:
+    assert {key for _, key in KEYS} == set(OTHER)
+
+
+@pytest.mark.parametrize(("table", "key"), KEYS)
+def test_every_key_can_be_set_by_the_environment(table: str, key: str) -> None:
+    value = OTHER[key]
+    text = str(value).lower() if isinstance(value, bool) else str(list(value) if isinstance(value, tuple) else value)
+    name = f"KVASIR_{table}.{key}".upper().replace(".", "__")
+    settings = load_settings(environ={name: text})
+    section = settings.pipelines["ask"] if table == "pipeline.ask" else getattr(settings, table)
+    assert getattr(section, key) == value
+    assert value != getattr(BUILT_IN["ask"] if table == "pipeline.ask" else TABLES[table](), key)
+
+
+@pytest.mark.parametrize("key", ["default_pipeline", "answer_pipeline"])
+def test_every_top_level_key_can_be_set_by_the_environment(key: str) -> None:
+    assert getattr(load_settings(environ={f"KVASIR_{key.upper()}": "bm25"}), key) == "bm25"
+
+
+def test_the_rest_of_the_top_level_can_be_set_by_the_environment() -> None:
+    settings = load_settings(environ={"KVASIR_MAX_QUERY_CHARS": "99", "KVASIR_REDIS_URL": "redis://r"})
+    assert (settings.max_query_chars, settings.redis_url) == (99, "redis://r")
+
+
+@pytest.mark.parametrize(("table", "key"), KEYS)
+def test_every_key_is_explained_in_its_table_s_docstring(table: str, key: str) -> None:
+    assert re.search(rf"(?<![\w-]){key}(?![\w-])", TABLES[table].__doc__ or "")
+
+
+# --- refusals ---
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ({"servr": {}}, "unknown key 'servr'; did you mean 'server'"),
+        ({"server": {"prot": 1}}, "unknown key 'server.prot'; did you mean 'port'"),
+        ({"pipeline": {"hybrid": {"dept": 1}}}, "unknown key 'pipeline.hybrid.dept'; did you mean 'depth'"),
+        ({"zzz": 1}, "unknown key 'zzz'; known: answer_pipeline"),
+        ({"pipelines": {}}, "unknown key 'pipelines'"),
+        ({"server": {"port": "80"}}, "server.port = '80'; it takes a whole number"),
+        ({"server": {"port": 80.5}}, "server.port = 80.5; it takes a whole number"),
+        ({"server": {"port": True}}, "server.port = True; it takes a whole number"),
+        ({"index": {"k1": "much"}}, "index.k1 = 'much'; it takes a number"),
+        ({"index": {"verify": 1}}, "index.verify = 1; it takes true or false"),
+        ({"encoder": {"model": 7}}, "encoder.model = 7; it takes a string"),
+        ({"home": 7}, "home = 7; it takes a path"),
+        ({"server": 7}, r"server = 7 is no table; write \[server\]"),
+        ({"pipeline": 7}, "pipelines are tables"),
+        ({"pipeline": {"mine": 7}}, r"pipeline.mine = 7 is no table; write \[pipeline.mine\]"),
+        ({"pipeline": {"mine": {"fuse": "rff"}}}, "pipeline.mine.fuse = 'rff'; did you mean 'rrf'"),
+        ({"pipeline": {"mine": {"fuse": ["rrf"]}}}, r"pipeline.mine.fuse = \['rrf'\]"),
+        ({"pipeline": {"mine": {"retrieve": ["bm25", "dens"]}}}, "did you mean 'dense'"),
+        ({"pipeline": {"mine": {"retrieve": []}}}, "name at least one retriever"),
+        ({"pipeline": {"mine": {"retrieve": ["bm25", "bm25"]}}}, "each once"),
+        ({"pipeline": {"mine": {"retrieve": 7}}}, "it takes a list"),
+        ({"pipeline": {"mine": {"weights": [1.0]}}}, "1 weights for 2 retrievers"),
+        ({"pipeline": {"mine": {"weights": [0, 0]}}}, "not all 0"),
+        ({"pipeline": {"mine": {"weights": [-1, 2]}}}, "weights are at least 0"),
+        ({"pipeline": {"mine": {"weights": [float("nan"), 2.0]}}}, "weights are at least 0"),
+        ({"pipeline": {"mine": {"k": 0}}}, "k = 0; it lies between 1 and 10000"),
+        ({"pipeline": {"mine": {"depth": 10_001}}}, "depth = 10001; it lies between 1 and 10000"),
+        ({"pipeline": {"mine": {"budget": -1}}}, "budget = -1; it lies between 0 and 1000000"),
+        ({"pipeline": {"mine": {"alpha": 1.1}}}, "alpha = 1.1; it lies between 0 and 1"),
+        ({"pipeline": {"mine": {"alpha": float("nan")}}}, "alpha = nan"),
+        ({"pipeline": {"mine": {"mmr_lambda": -0.1}}}, "mmr_lambda = -0.1"),
+        ({"pipeline": {"mine": {"rerank": "cross-encoder"}}}, "needs rerank_model"),
+        ({"index": {"chunk_tokens": 32, "chunk_overlap": 32}}, "index.chunk_overlap = 32; it lies between 0 and 31"),
+        ({"remote": {"base_url": "engine:8000"}}, "starts with http:// or https://"),
+        ({"remote": {"temperature": float("nan")}}, "remote.temperature = nan"),
+        ({"server": {"port": 65_536}}, "server.port = 65536; it lies between 0 and 65535"),
+        ({"max_query_chars": 0}, "max_query_chars = 0"),
+    ],
+)
+def test_refuses_with_the_value_the_rule_and_the_nearest_key(raw: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidConfig, match=message):
+        settings_from(raw)
+
+
+def test_a_default_pipeline_that_is_not_there_is_refused_at_once() -> None:
+    with pytest.raises(PipelineNotFound, match="no pipeline 'hybird'; did you mean 'hybrid'"):
+        settings_from({"default_pipeline": "hybird"})
+    with pytest.raises(PipelineNotFound, match="no pipeline 'aks'; did you mean 'ask'"):
+        settings_from({"answer_pipeline": "aks"})
+
+
+def test_a_broken_file_is_named_with_the_place(tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfig, match=r"kvasir.toml is not TOML: .*line 2"):
+        loaded("[server]\nport = = 1\n", tmp_path)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfig, match="there is no settings file"):
+        load_settings(tmp_path / "none.toml", environ={})
+    with pytest.raises(InvalidConfig, match=r"cannot be read \(Is a directory\)"):
+        load_settings(tmp_path, environ={})
+    (tmp_path / "latin.toml").write_bytes(b"home = '\xff'")
+    with pytest.raises(InvalidConfig, match="is not TOML"):
+        load_settings(tmp_path / "latin.toml", environ={})
+
+
+def test_an_environment_key_that_is_none_is_refused() -> None:
+    with pytest.raises(InvalidConfig, match="unknown key 'server.prot'; did you mean 'port'"):
+        load_settings(environ={"KVASIR_SERVER__PROT": "1"})
+
+
+def test_an_environment_key_of_what_the_file_says_is_no_table_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfig, match="server = 7 is no table, but KVASIR_SERVER__PORT sets a key of it"):
+        loaded("server = 7\n", tmp_path, {"KVASIR_SERVER__PORT": "1"})
+
+
+def test_other_programs_variables_are_left_alone() -> None:
+    assert load_settings(environ={"PATH": "x", "KVASIRX__A": "1", "KVASIR_TEST_DATA": "x"}) == settings_from({})
+
+
+# --- overrides ---
+
+
+def test_overrides_read_as_toml_where_they_can() -> None:
+    assert parse_overrides(["depth=200", "fuse = rrf", "weights=[1, 2.5]", "retrieve=['bm25']", "x=a=b"]) == {
+        "depth": 200,
+        "fuse": "rrf",
+        "weights": [1, 2.5],
+        "retrieve": ["bm25"],
+        "x": "a=b",
+    }
+
+
+@pytest.mark.parametrize("text", ["depth", "=3", ""])
+def test_an_override_without_a_key_is_refused(text: str) -> None:
+    with pytest.raises(InvalidConfig, match="sets nothing; write key=value"):
+        parse_overrides([text])
+
+
+def test_an_override_is_checked_as_the_file_is() -> None:
+    settings = settings_from({})
+    with pytest.raises(InvalidConfig, match="unknown key 'pipeline.dept'; did you mean 'depth'"):
+        settings.pipeline("hybrid", {"dept": 1})
+    with pytest.raises(InvalidConfig, match="k = 0"):
+        settings.pipeline("hybrid", {"k": 0})
+    with pytest.raises(PipelineNotFound, match="no pipeline 'hybird'; did you mean 'hybrid'"):
+        settings.pipeline("hybird")
+
+
+def test_the_key_is_read_from_the_variable_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "s3cret")
+    remote = RemoteConfig(api_key_env="MY_KEY")
+    assert remote.api_key == "s3cret"
+    assert "s3cret" not in repr(remote)
