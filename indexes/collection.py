@@ -31,13 +31,17 @@ class Status:
     manifest: Manifest
 
 
+Stamp = tuple[tuple[int, int, int] | None, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class _Open:
-    """An open version. ``stamp`` is what the disk looked like when the snapshot was taken; ``built`` is the
+    """An open version. ``stamp`` is how the ``watched`` files looked when the snapshot was taken; ``built`` is the
     manifest's place on the disk, which tells a version from one that took its number after a drop."""
 
     built: tuple[int, int, int] | None
-    stamp: tuple[object, ...]
+    watched: tuple[str, ...]
+    stamp: Stamp
     snapshot: Snapshot
     cache: ChunkCache
 
@@ -58,7 +62,7 @@ class Collection:
     def snapshot(self) -> Snapshot:
         """The newest published state. Raises CollectionNotFound, CollectionDamaged, FormatNotSupported."""
         opened = self._open
-        if opened is not None and opened.stamp == self._stamp(opened.snapshot.place):
+        if opened is not None and opened.stamp == _stamp(opened.watched):
             return opened.snapshot
         with self._lock:
             try:
@@ -66,30 +70,32 @@ class Collection:
             except CollectionNotFound:
                 self._open = None
                 raise
-            stamp = self._stamp(place)
+            watched = self._watched(place)
+            stamp = _stamp(watched)
             opened = self._open
-            if opened is None or opened.stamp != stamp:
-                opened = self._reopen(place, stamp, opened)
+            if opened is None or opened.watched != watched or opened.stamp != stamp:
+                opened = self._reopen(place, watched, stamp, opened)
                 self._open = opened
             return opened.snapshot
 
-    def _stamp(self, place: Place) -> tuple[object, ...]:
+    def _watched(self, place: Place) -> tuple[str, ...]:
+        """The files that change whenever another snapshot is due; as strings, since every search looks at them."""
         directory = self.home.directory(place.name)
-        files = (directory / "current", place.path / "generation", self.home.root / "aliases.json")
-        return (place.path, *(_look(os.fspath(file)) for file in files))
+        return (f"{directory}/current", f"{place.path}/generation", f"{self.home.root}/aliases.json")
 
-    def _reopen(self, place: Place, stamp: tuple[object, ...], before: _Open | None) -> _Open:
+    def _reopen(self, place: Place, watched: tuple[str, ...], stamp: Stamp, before: _Open | None) -> _Open:
         built = _look(os.fspath(place.path / MANIFEST))
         if before is not None and before.snapshot.place == place and before.built == built:
             manifest, store, cache = before.snapshot.manifest, before.snapshot.store, before.cache
-            return _Open(built, stamp, Snapshot(place, manifest, store, cache, self.settings, before.snapshot), cache)
+            snapshot = Snapshot(place, manifest, store, cache, self.settings, before.snapshot)
+            return _Open(built, watched, stamp, snapshot, cache)
         manifest = read_manifest(place.path)
         store = DocumentStore(place.path / "documents.sqlite")
         if self.settings.verify:
             store.check()
         self._catch_up(place, store)
         cache = ChunkCache(store, self.settings.chunk_cache_mb)
-        return _Open(built, stamp, Snapshot(place, manifest, store, cache, self.settings), cache)
+        return _Open(built, watched, stamp, Snapshot(place, manifest, store, cache, self.settings), cache)
 
     def _catch_up(self, place: Place, store: DocumentStore) -> None:
         """Finish what a killed writer left half done, unless a living one is at it or the disk has no room.
@@ -134,6 +140,10 @@ class Collection:
 
     def document(self, doc_id: str) -> Document | None:
         return self.snapshot().store.document(doc_id)
+
+
+def _stamp(watched: tuple[str, ...]) -> Stamp:
+    return tuple([_look(path) for path in watched])
 
 
 def _look(path: str) -> tuple[int, int, int] | None:

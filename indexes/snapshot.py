@@ -204,7 +204,9 @@ class Snapshot:
             rows, scores = search(wanted)
             chunks = self._cache.get(rows)
             found = [(row, chunks[row], score) for row, score in zip(rows, scores, strict=True) if row in chunks]
-            if len(found) >= k or len(rows) < wanted:
+            if len(found) > k:  # all that tie with the k-th stay: the caller's rule decides among them
+                return [hit for hit in found if hit[2] >= found[k - 1][2]]
+            if len(found) == k or len(rows) < wanted:
                 return found
             wanted *= 2
         return []

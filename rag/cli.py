@@ -104,6 +104,7 @@ def serve(
     config: Config = None,
 ) -> None:
     """Serve all collections over HTTP."""
+    import signal
     from dataclasses import replace
     from importlib import import_module
 
@@ -112,6 +113,8 @@ def serve(
     settings = load_settings(config, home=home)
     server = settings.server
     server = replace(server, host=server.host if host is None else host, port=server.port if port is None else port)
+    for ending in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again once it has finished
+        signal.signal(ending, lambda *_: sys.exit(0))
     # by name: rag lies below api, and only this door leads up
     import_module("api.serve").serve(replace(settings, server=server))
 

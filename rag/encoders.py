@@ -49,6 +49,7 @@ class SentenceEncoder:
         self._batch_size = batch_size
         self._trust_remote_code = trust_remote_code
         self._lock = threading.RLock()
+        self._passages = threading.Lock()  # its own: a question does not wait for a build
         self._loaded: SentenceTransformer | None = None
         self._fingerprint = ""
         self._dtype = "float32"
@@ -64,6 +65,16 @@ class SentenceEncoder:
             return self._loaded
 
     def _load(self) -> SentenceTransformer:
+        try:
+            return self._open(local_files_only=not needs_hub(self._path))
+        except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+            reason = str(error).strip().split("\n")[0][:200]
+            raise ModelNotAvailable(
+                f"text encoder {self.model_name!r} cannot be loaded ({reason}); "
+                "give a local directory of a sentence-transformers model, or a hub name where the hub can be reached"
+            ) from error
+
+    def _open(self, *, local_files_only: bool) -> SentenceTransformer:
         import torch
         from sentence_transformers import SentenceTransformer
         from transformers.utils import logging
@@ -73,19 +84,9 @@ class SentenceEncoder:
         if threads:
             torch.set_num_threads(threads)
         chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        try:
-            model = SentenceTransformer(
-                self._path,
-                device=chosen,
-                trust_remote_code=self._trust_remote_code,
-                local_files_only=not needs_hub(self._path),
-            )
-        except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
-            reason = str(error).strip().split("\n")[0][:200]
-            raise ModelNotAvailable(
-                f"text encoder {self.model_name!r} cannot be loaded ({reason}); "
-                "give a local directory of a sentence-transformers model, or a hub name where the hub can be reached"
-            ) from error
+        model = SentenceTransformer(
+            self._path, device=chosen, trust_remote_code=self._trust_remote_code, local_files_only=local_files_only
+        )
         self._dtype = ("bfloat16" if _has_bfloat16(chosen) else "float32") if dtype == "auto" else dtype
         return model.eval()
 
@@ -120,7 +121,7 @@ class SentenceEncoder:
         step = self._batch_size * 8
         for at in range(0, len(order), step):
             part = order[at : at + step]
-            with self._lock, self._precision():
+            with self._passages, self._precision():
                 out[part] = self._encode([texts[i] for i in part], query=False)
             if progress:
                 progress(min(at + step, len(order)))
@@ -202,9 +203,14 @@ def local_path(model: str) -> str:
 
 
 def needs_hub(model: str) -> bool:
-    """True for a hub name while the hub answers. The hub's own client retries a dead line for over a minute."""
+    """True for a hub name while the hub answers. The hub's own client retries a dead line for over a minute.
+
+    Raises FileNotFoundError for a path to nothing.
+    """
     if Path(model).exists():
         return False
+    if model.startswith(("/", ".")) or model.count("/") > 1:
+        raise FileNotFoundError("there is no such directory")
     import httpx
     from huggingface_hub import constants
 

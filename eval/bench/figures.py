@@ -84,8 +84,9 @@ class Figures:
 def show(figures: Figures, console: Console) -> None:
     """A row a figure; the floor is what the bare part took in the same run. Circumstances stand below."""
     table = Table(title="Kvasir beside the bare parts")
-    for name in ("figure", "measured", "floor", "compared", "target", "verdict"):
-        table.add_column(name, justify="right" if name in ("measured", "floor", "compared") else "left", no_wrap=True)
+    table.add_column("figure")  # the only one that may wrap: a figure cut short would mislead
+    for name in ("measured", "floor", "compared", "target", "verdict"):
+        table.add_column(name, justify="left" if name == "verdict" else "right", no_wrap=True)
     for figure in figures.figures:
         table.add_row(*_row(figure), style="red" if figure.verdict == "missed" else None)
     console.print(table)

@@ -48,17 +48,8 @@ class CrossEncoderModel:
 
     def _model(self) -> CrossEncoder:
         if self._loaded is None:
-            import torch
-            from sentence_transformers import CrossEncoder
-
-            device = ("cuda" if torch.cuda.is_available() else "cpu") if self._device == "auto" else self._device
             try:
-                model = CrossEncoder(
-                    self._path,
-                    device=device,
-                    trust_remote_code=self._trust_remote_code,
-                    local_files_only=not needs_hub(self._path),
-                )
+                model = self._open(local_files_only=not needs_hub(self._path))
             except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
                 reason = str(error).strip().split("\n")[0][:200]
                 raise ModelNotAvailable(
@@ -69,6 +60,16 @@ class CrossEncoderModel:
                 raise ModelNotAvailable(f"{self.model_name!r} has {model.num_labels} outputs; a reranker has one")
             self._loaded = model
         return self._loaded
+
+    def _open(self, *, local_files_only: bool) -> CrossEncoder:
+        import torch
+        from sentence_transformers import CrossEncoder
+
+        device = ("cuda" if torch.cuda.is_available() else "cpu") if self._device == "auto" else self._device
+        model: CrossEncoder = CrossEncoder(
+            self._path, device=device, trust_remote_code=self._trust_remote_code, local_files_only=local_files_only
+        )
+        return model
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def pick(query: Matrix, vectors: Matrix, cost: list[int], budget: int, lambda_: 
     redundancy = np.zeros(len(vectors), dtype=np.float32)
     left, chosen = set(range(len(vectors))), list[int]()
     while fitting := [i for i in sorted(left) if cost[i] <= budget]:
-        best = max(fitting, key=lambda i: (lambda_ * relevance[i] - (1.0 - lambda_) * redundancy[i], -i))
+        best = max(fitting, key=lambda i: lambda_ * relevance[i] - (1.0 - lambda_) * redundancy[i])  # the first
         chosen.append(best)
         left.discard(best)
         budget -= cost[best]

@@ -19,9 +19,10 @@ def random_cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> CrossEncod
 
 def save_random_cross_encoder(directory: Path, labels: int = 1) -> Path:
     import torch
-    from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
+    from transformers import BertConfig, BertForSequenceClassification
+    from transformers.models.bert.tokenization_bert import BertTokenizer
 
-    words = "the of a is in to and lighthouse ferry cheese festival puffins harbour island minutes metres".split()
+    words = ["the", "of", "a", "is", "in", "and", "lighthouse", "ferry", "cheese", "puffins", "minutes", "metres"]
     letters = [chr(c) for c in range(33, 127)]
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words, *letters, *(f"##{c}" for c in letters)]
     (directory / "vocab.txt").write_text("\n".join(dict.fromkeys(tokens)))
@@ -33,11 +34,11 @@ def save_random_cross_encoder(directory: Path, labels: int = 1) -> Path:
         num_attention_heads=2,
         intermediate_size=64,
         max_position_embeddings=512,
-        num_labels=labels,
         initializer_range=0.5,
+        id2label={i: f"label {i}" for i in range(labels)},
     )
     BertForSequenceClassification(config).save_pretrained(directory)
-    BertTokenizerFast(vocab=str(directory / "vocab.txt"), model_max_length=512).save_pretrained(directory)
+    BertTokenizer(vocab=str(directory / "vocab.txt"), model_max_length=512).save_pretrained(directory)
     return directory
 
 

@@ -105,7 +105,7 @@ def test_quoted_offsets_give_the_document_s_own_text(
 
 
 def test_offsets_hold_where_the_source_is_full_of_white_space(small: Collection, encoder: SentenceEncoder) -> None:
-    """"spaced" has line breaks, tabs and blanks around each of its sentences."""
+    """ "spaced" has line breaks, tabs and blanks around each of its sentences."""
     query = Query("How often does the horn sound in fog?")
     context = BudgetFill(encoder).select(query, Dense(small, encoder).retrieve(query, 1), 100)
     answer = Extractive(encoder).generate(query, context)

@@ -128,7 +128,9 @@ def test_collections_are_listed_aliased_exported_imported_changed_and_dropped(cl
     assert cli.json("search", "prod", "ferry", "-p", "bm25")["results"][0]["chunk_id"] == "ferry#0"
     cli.run("collections", "export", "isles", "isles.tar.gz")
     assert cli.run("collections", "import", "copy", "isles.tar.gz").stdout == "copy@1\n"
-    (cli.root / "more.jsonl").write_text('{"id": "ferry", "text": "No ferry today."}\n{"id": "new", "text": "A whale."}')
+    (cli.root / "more.jsonl").write_text(
+        '{"id": "ferry", "text": "No ferry today."}\n{"id": "new", "text": "A whale."}'
+    )
     assert cli.json("collections", "add", "copy", "more.jsonl") == {
         "added": 2, "updated": 1, "chunks": 2, "skipped": [],
     }  # fmt: skip
@@ -148,7 +150,7 @@ def test_collections_are_listed_aliased_exported_imported_changed_and_dropped(cl
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("search", "isels", "q"), r"no collection 'isels' .*\(there: isles\); build it with: kvasir index isels SOURCE"),
+        (("search", "isels", "q"), r"no collection 'isels' .*\(there: isles\); build it with: kvasir index isels"),
         (("search", "isles", "q", "-p", "hybird"), "no pipeline 'hybird'; did you mean 'hybrid'"),
         (("search", "isles", "q", "-p", "bm25", "-k", "0"), "k = 0; k lies between 1 and 10000"),
         (("search", "isles", " ", "-p", "bm25"), "the query is empty; ask something"),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from eval.bench.figures import Figure
+from eval.bench.figures import Figure, Figures, show
 from eval.bench.load import Job, Load, request, run, run_apart
 from eval.bench.searches import stored_vectors
 from eval.bench.server import ServerDidNotStart, free_port, is_ready, serving
@@ -41,6 +43,14 @@ def test_a_verdict_follows_from_target_and_relation(made: Figure, compared: floa
     assert made.verdict == verdict
     assert made.compared == pytest.approx(compared)
     assert made.as_json()[made.relation] == pytest.approx(compared)
+
+
+def test_the_table_cuts_no_figure_short_on_a_narrow_terminal() -> None:
+    said = io.StringIO()
+    made = figure(name="a long name of a figure, 32 clients", measured=12345.678, floor=23456.789, target=0.7)
+    show(Figures(figures=[made], commit=None, hardware="this machine"), Console(file=said, width=80))
+    for shown in ("12345.678 ms", "23456.789", "0.53x", "<= 0.7", "met", "commit unknown"):
+        assert shown in said.getvalue()
 
 
 def test_both_sides_get_every_item_and_take_turns_in_going_first() -> None:

@@ -48,8 +48,11 @@ def everywhere(collection: Collection) -> tuple[set[str], set[str], set[str]]:
     snapshot = collection.snapshot()
     stored = {doc_id for doc_id, _, chunks in snapshot.store.list_documents(limit=10**9) if chunks}
     words = " ".join(dict.fromkeys([*VOCABULARY, "hello", "world"]))
-    sparse = {chunk.doc_id for _, chunk, _ in snapshot.search_sparse(words, 10**6)}
-    near = {chunk.doc_id for _, chunk, _ in dense(collection, "hello", 10**6)}
+    found = snapshot.search_sparse(words, 10**6), dense(collection, "hello", 10**6)
+    for hits in found:
+        rows = [row for row, _, _ in hits]
+        assert len(rows) == len(set(rows)), "no chunk twice"
+    sparse, near = ({chunk.doc_id for _, chunk, _ in hits} for hits in found)
     return stored, sparse, near
 
 

@@ -89,9 +89,8 @@ def test_anserini_gives_the_same_ids_order_and_scores(directory: Path, searcher:
     for query in ("bab bib tug", VOCABULARY[7], " ".join(VOCABULARY[20:30])):
         hits = theirs.search(query, 50)
         rows, scores = searcher.search(query, 50)
-        assert [(f"d{row}#0", score) for row, score in zip(rows, scores, strict=True)] == [
-            (hit.docid, pytest.approx(hit.score, abs=1e-4)) for hit in hits
-        ]
+        assert [f"d{row}#0" for row in rows] == [hit.docid for hit in hits]
+        assert scores == pytest.approx([hit.score for hit in hits], abs=1e-4), "theirs are rounded"
         assert rows
     theirs.close()
 

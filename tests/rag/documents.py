@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from indexes.corpus import Document
 
 ISLANDS = (
-    "Torvay Brunskar Hollin Ostrevik Maddoch Selkirra Vendel Quillan Pentrow Aldersey Corvane Drummel Eskholm "
-    "Fallowick Grimsund Haverin Inchmoor Jorvalla Kestrel Lundmark Morvenna Narrowby Orsgard Pellworm Ravensay "
-    "Skarholt Tidewell Ulverness Varrick Westerra Yarholm Zennick Ambleray Birkoe Calloway Dunsley Erraby Fennmark "
-    "Gullane Hathersay"
-).split()
+    "Torvay", "Brunskar", "Hollin", "Ostrevik", "Maddoch", "Selkirra", "Vendel", "Quillan", "Pentrow",
+    "Aldersey", "Corvane", "Drummel", "Eskholm", "Fallowick", "Grimsund", "Haverin", "Inchmoor", "Jorvalla",
+    "Kestrel", "Lundmark", "Morvenna", "Narrowby", "Orsgard", "Pellworm", "Ravensay", "Skarholt", "Tidewell",
+    "Ulverness", "Varrick", "Westerra", "Yarholm", "Zennick", "Ambleray", "Birkoe", "Calloway", "Dunsley",
+    "Erraby", "Fennmark", "Gullane", "Hathersay",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,9 @@ def small_documents() -> Iterator[Document]:
     yield Document(
         "long",
         "History of the archipelago",
-        " ".join(f"In the year {1500 + 10 * n} the council met for the {n + 1}th time and wrote its law on vellum."
-                 for n in range(40)),
+        " ".join(
+            f"In the year {1500 + 10 * n} the council met for the {n + 1}th time and wrote its law on vellum."
+            for n in range(40)
+        ),
         {"aspect": "history"},
     )

@@ -43,5 +43,5 @@ def test_numbers_without_a_source_are_removed_and_noted(
 def test_whatever_an_engine_writes_every_citation_has_a_source(text: str, n: int) -> None:
     checked, citations, _ = check_citations(text, context(n))
     assert all(1 <= citation.number <= n for citation in citations)
-    again, same, notes = check_citations(checked, context(n))
+    _, same, _ = check_citations(checked, context(n))
     assert {citation.number for citation in same} >= {citation.number for citation in citations}

@@ -46,7 +46,8 @@ def test_the_packaged_model_needs_no_hub(encoder: SentenceEncoder) -> None:
 
 def test_vectors_have_unit_length_and_the_shape_of_their_texts(encoder: SentenceEncoder) -> None:
     vectors = encoder.encode_passages(TEXTS)
-    assert (vectors.shape, vectors.dtype) == ((len(TEXTS), 384), np.float32)
+    assert vectors.shape == (len(TEXTS), 384)
+    assert vectors.dtype == np.float32
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
     assert encoder.encode_query("a").shape == (384,)
     assert encoder.encode_passages([]).shape == encoder.encode_sentences([]).shape == (0, 384)
@@ -139,7 +140,9 @@ def test_weights_configuration_and_tokenizer_all_count(encoder: SentenceEncoder,
     assert len(prints) == 2
 
 
-def test_another_model_s_collection_is_not_searched(small: Collection, encoder: SentenceEncoder, tmp_path: Path) -> None:
+def test_another_model_s_collection_is_not_searched(
+    small: Collection, encoder: SentenceEncoder, tmp_path: Path
+) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"other": True}))
     with pytest.raises(EncoderMismatch, match="'small' was built with encoder all-MiniLM-L6-v2:"):
         Dense(small, SentenceEncoder(str(tmp_path))).retrieve(Query("q"), 1)

@@ -54,7 +54,7 @@ def test_a_k_out_of_range_is_refused(pipeline: Pipeline, k: int) -> None:
 
 
 def test_a_k_above_the_depth_says_what_to_set(pipeline: Pipeline) -> None:
-    with pytest.raises(InvalidQuery, match="k = 51 is above this pipeline's depth of 50; .* or set depth = 51"):
+    with pytest.raises(InvalidQuery, match=r"k = 51 is above this pipeline's depth of 50; .* or set depth = 51"):
         pipeline.search(QUESTION, 51)
     assert len(pipeline.search(QUESTION, 50)) == 50
 
@@ -118,7 +118,7 @@ def test_rerankers_of_several_depths_share_one_model(engine_of_small: Engine) ->
 
 def test_unknown_names_are_refused_before_anything_is_loaded(small_home: Home) -> None:
     engine = Engine(settings_from({"home": str(small_home.root)}))
-    with pytest.raises(CollectionNotFound, match="no collection 'smal' .*there: small"):
+    with pytest.raises(CollectionNotFound, match=r"no collection 'smal' .*there: small"):
         engine.pipeline("smal")
     with pytest.raises(PipelineNotFound, match="did you mean 'hybrid'"):
         engine.pipeline("small", "hybird")

@@ -48,9 +48,15 @@ def test_nothing_put_together_from_control_strings_gets_through(text: str) -> No
 
 @pytest.mark.parametrize(
     "text",
-    ["a < b and b > c", "[1] [NOTE] [sic] [USA]", "x || y", "<b>bold</b> <div class='s'>", "f<|g", "if a<b|c>d", "«é»\t\n",
-     "a [INST ] b", "<start of turn>", "1 <2> 3"],
-)  # fmt: skip
+    [
+        "a < b and b > c",
+        "[1] [NOTE] [sic] [USA]",
+        "x || y f<|g if a<b|c>d 1 <2> 3",
+        "<b>bold</b> <div class='s'>",
+        "«é»\t\n",
+        "a [INST ] b <start of turn>",
+    ],
+)
 def test_other_text_is_left_as_it_is(text: str) -> None:
     assert plain(text) == text
 

@@ -14,11 +14,14 @@ component = st.integers(-3, 3)
 vector = st.tuples(*[component] * DIMENSION)
 
 
+def dot(a: tuple[int, ...], b: tuple[int, ...]) -> int:
+    return sum(x * y for x, y in zip(a, b, strict=True))
+
+
 def plain_pick(
     query: tuple[int, ...], vectors: list[tuple[int, ...]], cost: list[int], budget: int, lambda_: float
 ) -> list[int]:
     """Every round looks at every pair anew. Whole numbers, so that no sum is rounded."""
-    dot = lambda a, b: sum(x * y for x, y in zip(a, b, strict=True))  # noqa: E731
     chosen: list[int] = []
     while True:
         best: tuple[float, int] | None = None
