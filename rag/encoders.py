@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 MAX_CACHED = 16_384
 """Vectors of single texts that are kept; at 384 dimensions 24 MiB."""
+PARALLEL_FROM = 16
+"""Texts from which all CPU threads take part in encoding."""
 HUB_PATIENCE = 5.0
 """Seconds in which the model hub has to answer, else only models on this machine are tried."""
 
@@ -115,17 +118,21 @@ class SentenceEncoder:
     # --- encoding ---
 
     def encode_passages(self, texts: Sequence[str], progress: Callable[[int], None] | None = None) -> Matrix:
-        """(n, dimension) float32 of unit length. Longest texts first, so that a batch pads little."""
-        out = np.zeros((len(texts), self.dimension), dtype=np.float32)
-        order = sorted(range(len(texts)), key=lambda i: (-len(texts[i]), i))
+        """(n, dimension) float32 of unit length. Longest texts first, so that a batch pads little.
+
+        A text that comes several times is encoded once: its vectors are equal to the last bit, so that ties are ties.
+        """
+        unique = sorted(set(texts), key=lambda text: (-len(text), text))
+        vectors = np.zeros((len(unique), self.dimension), dtype=np.float32)
         step = self._batch_size * 8
-        for at in range(0, len(order), step):
-            part = order[at : at + step]
+        for at in range(0, len(unique), step):
+            part = unique[at : at + step]
             with self._passages, self._precision():
-                out[part] = self._encode([texts[i] for i in part], query=False)
+                vectors[at : at + len(part)] = self._encode(part, query=False)
             if progress:
-                progress(min(at + step, len(order)))
-        return out
+                progress((at + len(part)) * len(texts) // len(unique))
+        row = {text: i for i, text in enumerate(unique)}
+        return vectors[[row[text] for text in texts]] if texts else vectors
 
     def encode_query(self, text: str) -> Matrix:
         """(dimension,) float32 of unit length."""
@@ -140,14 +147,14 @@ class SentenceEncoder:
         missing = [text for text in dict.fromkeys(texts) if (query, text) not in self._cache]
         fresh: dict[str, Matrix] = {}
         if missing:
-            with self._lock:
+            with self._lock, _calm(len(missing)):
                 fresh = dict(zip(missing, self._encode(missing, query=query), strict=True))
                 if len(self._cache) + len(fresh) > MAX_CACHED:
                     self._cache.clear()
                 self._cache.update({(query, text): vector for text, vector in fresh.items()})
         found = [fresh[text] if text in fresh else self._cache.get((query, text)) for text in texts]
         if any(vector is None for vector in found):  # cleared by another thread between the two looks
-            with self._lock:
+            with self._lock, _calm(len(texts)):
                 return self._encode(texts, query=query)
         return np.stack([vector for vector in found if vector is not None]) if found else self._empty()
 
@@ -221,6 +228,22 @@ def needs_hub(model: str) -> bool:
     except (httpx.HTTPError, httpx.InvalidURL, ImportError):  # ImportError: a proxy that httpx has no part for
         return False
     return True
+
+
+@contextmanager
+def _calm(texts: int) -> Iterator[None]:
+    """One CPU thread for a few short texts: on a busy machine several wait for each other thirty times as long."""
+    import torch
+
+    usual = torch.get_num_threads()
+    if texts >= PARALLEL_FROM or usual == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(usual)
 
 
 def _packaged_model() -> str:

@@ -33,18 +33,23 @@ class CrossEncoderModel:
         self._loaded: CrossEncoder | None = None
 
     def logits(self, pairs: Sequence[tuple[str, str]]) -> tuple[list[float], int]:
-        """(one logit a pair of question and passage, tokens that were computed). Raises ModelNotAvailable."""
+        """(one logit a pair of question and passage, tokens that were computed). Raises ModelNotAvailable.
+
+        A pair that comes several times is computed once: its logits are equal to the last bit, so that ties are ties.
+        """
         import torch
 
         if not pairs:
             return [], 0
+        unique = list(dict.fromkeys(pairs))
         with self._lock:
             model = self._model()
             scores = model.predict(
-                list(pairs), batch_size=self._batch_size, activation_fn=torch.nn.Identity(), show_progress_bar=False
+                unique, batch_size=self._batch_size, activation_fn=torch.nn.Identity(), show_progress_bar=False
             )
-            tokens = sum(len(ids) for ids in model.tokenizer(list(pairs), truncation=True)["input_ids"])
-        return scores.tolist(), tokens
+            tokens = sum(len(ids) for ids in model.tokenizer(unique, truncation=True)["input_ids"])
+        logit = dict(zip(unique, scores.tolist(), strict=True))
+        return [logit[pair] for pair in pairs], tokens
 
     def _model(self) -> CrossEncoder:
         if self._loaded is None:

@@ -23,6 +23,10 @@ class SentenceReranker(Reranker):
 
     A chunk's single vector blurs its sentences; the best one (MaxP, Dai & Callan, SIGIR 2019) says more about a
     question that one sentence answers. The sentences' vectors are kept, and the extractive generator reads them again.
+
+    weight  0.6 lifts the nDCG@10 of hybrid retrieval (minmax, depth 100) on scifact's 809 train questions from .7327
+            to .7378, by .0051 (95 %: .0005 to .0097), in either half of them; 0.4 has the most, .7403, but all of it
+            from one half; at 0.0 the sentences alone have .6965
     """
 
     encoder: SentenceEncoder

@@ -61,6 +61,14 @@ def test_passages_come_back_in_the_order_they_were_given(encoder: SentenceEncode
     assert heard == [len(TEXTS)]
 
 
+def test_a_text_that_comes_twice_has_one_vector_to_the_last_bit(encoder: SentenceEncoder) -> None:
+    texts = [f"Filler number {n} of some length." for n in range(40)]
+    heard: list[int] = []
+    vectors = encoder.encode_passages(["Twin.", *texts, "Twin."], heard.append)
+    assert np.array_equal(vectors[0], vectors[-1])
+    assert heard == [42]
+
+
 def test_the_encoder_knows_what_is_alike(encoder: SentenceEncoder) -> None:
     question = encoder.encode_query("When does the boat leave?")
     ferry, cheese = encoder.encode_passages(["The ferry departs at noon.", "Goat cheese ripens in caves."])
