@@ -54,6 +54,7 @@ def server(engine: Engine, announce: Callable[[str], None] = announced) -> Serve
         ws="none",
         lifespan="on",
         access_log=False,
+        proxy_headers=False,
         log_level="warning",
         server_header=False,
         timeout_keep_alive=75,

@@ -11,6 +11,7 @@ import tomllib
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -221,7 +222,7 @@ class Settings:
         chosen = name or self.default_pipeline
         if chosen not in self.pipelines:
             raise PipelineNotFound(f"no pipeline {chosen!r}{_nearest(chosen, self.pipelines)}")
-        return _updated(self.pipelines[chosen], overrides or {}, "pipeline")
+        return _updated(self.pipelines[chosen], overrides, "pipeline") if overrides else self.pipelines[chosen]
 
 
 def load_settings(
@@ -316,7 +317,7 @@ def _plain(value: str) -> Any:
 
 def _updated(base: Table, table: Mapping[str, Any], where: str) -> Table:
     """``base`` with the table's keys replaced; unknown keys and wrong types are refused."""
-    hints = get_type_hints(type(base))
+    hints = _hints(type(base))  # type: ignore[arg-type]
     known = [f.name for f in fields(base) if f.name != "pipelines"]  # type: ignore[arg-type]
     changes: dict[str, Any] = {}
     for key, value in table.items():
@@ -331,6 +332,12 @@ def _updated(base: Table, table: Mapping[str, Any], where: str) -> Table:
         else:
             changes[key] = _checked(label, value, hints[key])
     return replace(base, **changes)  # type: ignore[type-var]
+
+
+@cache
+def _hints(table: type) -> dict[str, Any]:
+    """The types of a table's keys; looking them up costs a tenth of a search."""
+    return get_type_hints(table)
 
 
 def _checked(label: str, value: Any, hint: Any) -> Any:
@@ -349,7 +356,7 @@ def _checked(label: str, value: Any, hint: Any) -> Any:
         return None if value is None else _checked(label, value, get_args(hint)[0])
     if hint is Path and isinstance(value, str | Path):
         return Path(value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if hint is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise InvalidConfig(f"{label} = {value!r}; it takes {_TYPE_NAMES.get(hint, hint.__name__)}")

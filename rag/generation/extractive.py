@@ -32,9 +32,9 @@ class Extractive(Generator):
 
     support  the least cosine at which a sentence counts as an answer. Below it for every sentence the answer is an
              honest "not found". Chosen on scifact's first 300 train questions, asked of scifact (answerable) and of
-             cranfield (not), pipeline ``ask`` at depth 100: 0.37 has the best balanced accuracy, .993 (.997 of the answerable
-             answered, .990 of the others refused); on the other 509 questions .987. Cranfield is another field:
-             a question that is near the collection's subject and has no answer in it can still pass
+             cranfield (not), pipeline ``ask`` at depth 100: 0.37 has the best balanced accuracy, .993 (.997 of the
+             answerable answered, .990 of the others refused); on the other 509 questions .987. Cranfield is another
+             field: a question near the collection's subject that has no answer in it can still pass
     spread   further sentences must come within this of the best
     """
 
