@@ -10,14 +10,13 @@ from collections.abc import Callable
 import uvicorn
 
 from api.app import create_app
+from api.direct import Direct
 from rag.assemble import Engine
 from rag.config import ServerConfig, Settings
 
 log = logging.getLogger(__name__)
 
 _DRAIN_SECONDS = 30
-_SWITCH_SECONDS = 0.0005
-"""Python's threads take turns this often: 5 ms, the default, is longer than a whole search."""
 
 
 def announced(line: str) -> None:
@@ -46,7 +45,7 @@ def server(engine: Engine, announce: Callable[[str], None] = announced) -> Serve
     """A server that is not running yet."""
     chosen: ServerConfig = engine.settings.server
     config = uvicorn.Config(
-        create_app(engine),
+        Direct(create_app(engine)),
         host=chosen.host,
         port=chosen.port,
         loop="uvloop",
@@ -65,5 +64,4 @@ def server(engine: Engine, announce: Callable[[str], None] = announced) -> Serve
 
 def serve(settings: Settings, announce: Callable[[str], None] = announced) -> None:
     """Serve until SIGINT or SIGTERM; requests under way are finished first."""
-    sys.setswitchinterval(_SWITCH_SECONDS)
     server(Engine(settings), announce).run()

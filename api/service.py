@@ -48,7 +48,7 @@ class Service:
 
     def __post_init__(self) -> None:
         server = self.engine.settings.server
-        self.workers = Workers(server.workers, server.queue)
+        self.workers = Workers(server.threads, server.queue)
         self.writers = Workers(1, server.queue, name="writer")
         self.warmup = Warmup(self.engine)
 

@@ -180,17 +180,22 @@ class ServerConfig:
 
     host: str = "127.0.0.1"
     port: int = 8080
-    workers: int = 4
+    workers: int = 0
     queue: int = 256
     max_body_mb: int = 32
     max_documents: int = 10_000
 
     def __post_init__(self) -> None:
         _in_range("server.port", self.port, 0, 65535)
-        _in_range("server.workers", self.workers, 1, 256)
+        _in_range("server.workers", self.workers, 0, 256)
         _in_range("server.queue", self.queue, 1, 100_000)
         _in_range("server.max_body_mb", self.max_body_mb, 1, 4096)
         _in_range("server.max_documents", self.max_documents, 1, 1_000_000)
+
+    @property
+    def threads(self) -> int:
+        """``workers``, or for 0 one a CPU core and at least two."""
+        return self.workers or max(2, os.cpu_count() or 2)
 
 
 BUILT_IN: dict[str, PipelineConfig] = {

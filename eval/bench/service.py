@@ -20,6 +20,8 @@ from rag.values import Query
 CLIENTS = 32
 AT_ONCE = 960
 """Most requests of one round with many clients; fewer where there are few questions to ask."""
+WARM_ROUNDS = 4
+"""Rounds that are not counted: Java compiles what runs often, on both sides."""
 ADDED_MS, SHARE = 3.0, 0.7
 """Targets: milliseconds that HTTP may add, and the share of the library's throughput it has to keep."""
 
@@ -29,7 +31,7 @@ def http(engine: Engine, collection: str, queries: Sequence[str], repeats: int) 
     pipeline = engine.pipeline(collection, "bm25")
     with serving(engine.home.root) as server:
         yield _alone(server, pipeline, collection, queries, repeats)
-        yield from _together(server, pipeline, collection, queries, repeats, engine.settings.server.workers)
+        yield from _together(server, pipeline, collection, queries, repeats, engine.settings.server.threads)
 
 
 def _alone(server: Server, pipeline: Pipeline, collection: str, queries: Sequence[str], repeats: int) -> Figure:
@@ -58,7 +60,7 @@ def _together(
     many = [queries[number % len(queries)] for number in range(min(AT_ONCE, CLIENTS * len(queries)))]
     loads: list[Load] = []
     rates: list[float] = []
-    for repeat in range(-1, repeats):
+    for repeat in range(-WARM_ROUNDS, repeats):
         rate = len(many) / _in_threads(pipeline, many, workers)
         load = _loaded(server, collection, many, clients=CLIENTS)
         if repeat >= 0:

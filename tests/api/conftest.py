@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from litestar import Litestar
 from litestar.testing import TestClient
 
 from api.app import create_app
 from api.collections import Posted
+from api.direct import Direct
 from api.serve import Server, server
 from indexes.build import BuildSettings, build
 from indexes.chunking import Chunking
@@ -24,7 +24,7 @@ from rag.assemble import Engine
 from rag.config import ServerConfig, Settings
 from rag.encoders import SentenceEncoder
 
-Client = TestClient[Litestar]
+Client = TestClient[Any]
 MakeEngine = Callable[..., Engine]
 Serving = Callable[[Engine], AbstractContextManager[Server]]
 
@@ -95,6 +95,13 @@ def engine(built_home: Path, tmp_path_factory: pytest.TempPathFactory, make_engi
 
 @pytest.fixture(scope="session")
 def client(engine: Engine) -> Iterator[Client]:
+    with TestClient(Direct(create_app(engine))) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def routed(engine: Engine) -> Iterator[Client]:
+    """The application without the direct way in front of it."""
     with TestClient(create_app(engine)) as opened:
         yield opened
 

@@ -96,7 +96,8 @@ def loaded(bodies: list[str], clients: int) -> tuple[Load, Tiny]:
         server = await asyncio.start_server(tiny, "127.0.0.1", 0)
         async with server:
             port = server.sockets[0].getsockname()[1]
-            return await run(Job(host="127.0.0.1", port=port, path="/p", bodies=bodies, clients=clients))
+            job = Job(host="127.0.0.1", port=port, path="/p", bodies=bodies, clients=clients)
+            return await asyncio.to_thread(run, job)
 
     return asyncio.run(both()), tiny
 
