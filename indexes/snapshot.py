@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -47,15 +47,14 @@ class ChunkCache:
         self._gone: set[int] = set()
         self._lock = threading.Lock()
 
-    def get(self, rows: Iterable[int]) -> dict[int, Chunk]:
-        """The chunks of those rows that exist."""
-        known = self._chunks
-        found = {row: known.get(row) for row in rows}
-        if missing := [row for row, chunk in found.items() if chunk is None]:
-            read = self._store.chunks(missing)
+    def get(self, rows: Sequence[int]) -> list[Chunk | None]:
+        """The chunk of each row, None where it does not exist."""
+        found = list(map(self._chunks.get, rows))
+        if not all(found):
+            read = self._store.chunks(row for row, chunk in zip(rows, found, strict=True) if chunk is None)
             self._keep(read)
-            found.update(read)
-        return {row: chunk for row, chunk in found.items() if chunk is not None}
+            found = [chunk or read.get(row) for row, chunk in zip(rows, found, strict=True)]
+        return found
 
     def _keep(self, chunks: dict[int, Chunk]) -> None:
         with self._lock:
@@ -202,8 +201,8 @@ class Snapshot:
         wanted = k
         while wanted > 0:
             rows, scores = search(wanted)
-            chunks = self._cache.get(rows)
-            found = [(row, chunks[row], score) for row, score in zip(rows, scores, strict=True) if row in chunks]
+            triples = zip(rows, self._cache.get(rows), scores, strict=True)
+            found = [(row, chunk, score) for row, chunk, score in triples if chunk is not None]
             if len(found) > k:  # all that tie with the k-th stay: the caller's rule decides among them
                 return [hit for hit in found if hit[2] >= found[k - 1][2]]
             if len(found) == k or len(rows) < wanted:

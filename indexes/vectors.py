@@ -226,8 +226,10 @@ class VectorIndex:
         while True:
             scores, positions = self._flat.search(query, wanted, params=parameters)
             if wanted == available or scores[0, -1] < scores[0, k - 1]:
-                keep = scores[0] >= scores[0, k - 1]
-                return positions[0][keep], scores[0][keep]
+                kept = k  # one more was fetched to see whether it ties with the k-th
+                while kept < wanted and scores[0, kept] == scores[0, k - 1]:
+                    kept += 1
+                return positions[0, :kept], scores[0, :kept]
             wanted = min(available, 2 * wanted)
 
     def _approximate(self, query: Matrix, k: int, mask: Mask | None) -> tuple[Positions, Matrix]:

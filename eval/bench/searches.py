@@ -21,6 +21,9 @@ MOST = 1.2
 
 KS = (10, 100)
 
+WARM_ROUNDS = 10
+"""Rounds of BM25 that are not counted: Java compiles what runs often, on both sides."""
+
 
 def bm25(retriever: Bm25, queries: Sequence[str], repeats: int) -> Iterator[Figure]:
     """``Bm25.retrieve`` beside Anserini's own searcher on the same index, which has id and score read of every hit."""
@@ -36,7 +39,7 @@ def bm25(retriever: Bm25, queries: Sequence[str], repeats: int) -> Iterator[Figu
             def ours(text: str, k: int = k) -> object:
                 return retriever.retrieve(Query(text), k)
 
-            mine, floor = in_turns(ours, bare, queries, repeats)
+            mine, floor = in_turns(ours, bare, queries, repeats, WARM_ROUNDS)
             note = f"{len(queries)} queries, Anserini SimpleSearcher"
             yield _figure(f"bm25 k={k}", mine, floor, note)
     finally:

@@ -18,16 +18,16 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def in_turns(
-    ours: Callable[[Item], object], bare: Callable[[Item], object], items: Sequence[Item], repeats: int
+    ours: Callable[[Item], object], bare: Callable[[Item], object], items: Sequence[Item], repeats: int, warm: int = 1
 ) -> tuple[float, float]:
     """Median seconds an item of ``ours`` and ``bare``, over all items and repeats.
 
     Every item goes to both, one right after the other; who goes first changes with every item and repeat, because
-    the second finds warm caches. One round before the first is not counted.
+    the second finds warm caches. ``warm`` rounds before the first are not counted.
     """
     mine: list[float] = []
     theirs: list[float] = []
-    for repeat in range(-1, repeats):
+    for repeat in range(-warm, repeats):
         for number, item in enumerate(items):
             if (repeat + number) % 2:
                 first, second = seconds(lambda it=item: ours(it)), seconds(lambda it=item: bare(it))  # type: ignore[misc]
