@@ -90,7 +90,7 @@ class SentenceEncoder:
         model = SentenceTransformer(
             self._path, device=chosen, trust_remote_code=self._trust_remote_code, local_files_only=local_files_only
         )
-        self._dtype = ("bfloat16" if _has_bfloat16(chosen) else "float32") if dtype == "auto" else dtype
+        self._dtype = ("bfloat16" if has_bfloat16(chosen) else "float32") if dtype == "auto" else dtype
         return model.eval()
 
     @property
@@ -98,7 +98,7 @@ class SentenceEncoder:
         """Name and a hash of weights and configuration. Computation in bfloat16 does not change it (cosine .9999)."""
         with self._lock:
             if not self._fingerprint:
-                self._fingerprint = f"{Path(self.model_name).name}:{_hash_model(self._path) or self._hash_loaded()}"
+                self._fingerprint = f"{Path(self.model_name).name}:{hash_model(self._path) or self._hash_loaded()}"
             return self._fingerprint
 
     def _hash_loaded(self) -> str:
@@ -255,7 +255,7 @@ def _packaged_model() -> str:
     return str(Path(spec.origin).parent / "model")
 
 
-def _has_bfloat16(device: str) -> bool:
+def has_bfloat16(device: str) -> bool:
     """True where bfloat16 is computed natively; emulated it is several times slower than float32."""
     import torch
 
@@ -265,7 +265,7 @@ def _has_bfloat16(device: str) -> bool:
     return device == "cpu" and flags.is_file() and any(f in flags.read_text() for f in ("avx512_bf16", "amx_bf16"))
 
 
-def _hash_model(path: str) -> str:
+def hash_model(path: str) -> str:
     """Hash over every small file of a local model and the size, head and tail of every large one; "" for a hub name."""
     root = Path(path)
     if not root.is_dir():

@@ -7,6 +7,7 @@ KvasirError
 |  '- PipelineNotFound        no pipeline of that name
 |- CollectionError ...        (indexes.errors)
 |- ModelNotAvailable          a model that is not on this machine or cannot be loaded
+|- ModelOutOfMemory           a prompt does not fit into the memory that is left
 |- GeneratorUnavailable       the remote engine did not answer; the pipeline falls back
 '- Overloaded                 the queue is full; come back in ``retry_after`` seconds
 """
@@ -47,6 +48,7 @@ __all__ = [
     "JavaNotAvailable",
     "KvasirError",
     "ModelNotAvailable",
+    "ModelOutOfMemory",
     "Overloaded",
     "PipelineNotFound",
     "SourceError",
@@ -68,6 +70,10 @@ class PipelineNotFound(InvalidInput):
 
 class ModelNotAvailable(KvasirError):
     """A model that is not on this machine, or that cannot be loaded."""
+
+
+class ModelOutOfMemory(KvasirError):
+    """A prompt that does not fit into the memory that is left, even alone."""
 
 
 class GeneratorUnavailable(KvasirError):

@@ -49,6 +49,10 @@ class ScoreKind(StrEnum):
     RRF = "rrf"
     WEIGHTED_SUM = "weighted_sum"
     SIGMOID_LOGIT = "sigmoid_logit"
+    ATTENTION = "attention"
+    RANK = "rank"
+    WINS = "wins"
+    LIKELIHOOD = "likelihood"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,9 @@ class StageReport:
     seconds   wall time of this stage alone, without the stages that feed it
     n_in      hits that entered, None for a first-stage retriever; n_out left
     tokens    tokens a model had to compute for this request, 0 where none ran
+    passes    forward passes of a language model; decoded  tokens it wrote; peak_mb  its key/value states and work space
     degraded  why the stage gave less than was asked for, "" where it did not
+    notes     what else a reader should know, for example how many passages were cut
     """
 
     stage: str
@@ -67,6 +73,10 @@ class StageReport:
     n_out: int = 0
     tokens: int = 0
     degraded: str = ""
+    passes: int = 0
+    decoded: int = 0
+    peak_mb: float = 0.0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +132,10 @@ class Ranking(Sequence[Hit]):
         match self.kind:
             case ScoreKind.BM25:
                 return hit.score / (hit.score + 10.0)  # 10: about the median top score of short questions
-            case ScoreKind.SIGMOID_LOGIT:
+            case ScoreKind.SIGMOID_LOGIT | ScoreKind.ATTENTION:  # attention: 0.5 is what "N/A" gets
                 return 1.0 / (1.0 + math.exp(-max(-60.0, min(60.0, hit.score))))
+            case ScoreKind.LIKELIHOOD:
+                return math.exp(min(0.0, hit.score))
             case _:
                 return max(0.0, min(1.0, hit.score / self.bound))
 

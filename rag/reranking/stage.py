@@ -2,22 +2,57 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 
+from rag.runtime.meter import Meter
 from rag.values import Hit, Ranking, ScoreKind, StageReport
 
 
 def reranked(
-    ranking: Ranking, scores: Sequence[float], *, stage: str, kind: ScoreKind, started: float, tokens: int
+    ranking: Ranking,
+    scores: Sequence[float | None],
+    *,
+    stage: str,
+    kind: ScoreKind,
+    started: float,
+    tokens: int = 0,
+    bound: float = 1.0,
+    meter: Meter | None = None,
+    degraded: str = "",
+    notes: tuple[str, ...] = (),
 ) -> Ranking:
     """The first ``len(scores)`` hits by their new scores; the rest behind them, in their old order.
 
-    The rest get scores below the least new one, a millionth apart: they were not read, only kept.
+    Equal scores keep their input order: the later one is put down by the least step a float knows. A score of None
+    is of a hit that was not read, only kept, like the rest: those get scores below the least new one, a millionth
+    apart. So does a score that is not a finite number, and the report says so.
+    ``meter`` tells what a language model computed; without one ``tokens`` does.
     """
     head, tail = ranking.hits[: len(scores)], ranking.hits[len(scores) :]
-    hits = [Hit(hit.chunk, float(score)) for hit, score in zip(head, scores, strict=True)]
-    floor = min((hit.score for hit in hits), default=0.0)
-    hits += [Hit(hit.chunk, floor - 1e-6 * rank) for rank, hit in enumerate(tail, start=1)]
-    report = StageReport(stage, time.perf_counter() - started, len(ranking), len(hits), tokens)
-    return Ranking(tuple(hits), kind, report, (ranking,))
+    finite = {i: float(score) for i, score in enumerate(scores) if score is not None and math.isfinite(score)}
+    hits: list[Hit] = []
+    for i, score in sorted(finite.items(), key=lambda item: -item[1]):
+        if hits and score >= hits[-1].score:
+            score = math.nextafter(hits[-1].score, -math.inf)
+        hits.append(Hit(head[i].chunk, score))
+    floor = hits[-1].score if hits else 0.0
+    step = max(1e-6, 4 * math.ulp(floor))
+    kept = [hit for i, hit in enumerate(head) if i not in finite] + list(tail)
+    hits += [Hit(hit.chunk, floor - step * rank) for rank, hit in enumerate(kept, start=1)]
+    if bad := sum(score is not None for score in scores) - len(finite):
+        degraded = "; ".join(filter(None, [degraded, f"{bad} scores were not numbers"]))
+    report = StageReport(
+        stage,
+        time.perf_counter() - started,
+        len(ranking),
+        len(hits),
+        meter.prefill if meter else tokens,
+        degraded,
+        meter.passes if meter else 0,
+        meter.decoded if meter else 0,
+        round(meter.peak_bytes / 2**20, 3) if meter else 0.0,
+        notes,
+    )
+    return Ranking(tuple(hits), kind, report, (ranking,), bound)

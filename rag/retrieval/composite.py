@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from rag.fusion import RRF_C, reciprocal_rank, weighted_sum
@@ -73,6 +73,4 @@ def cut(ranking: Ranking, k: int) -> Ranking:
     """The ranking's k best, with everything else kept."""
     if len(ranking) <= k:
         return ranking
-    r = ranking.report
-    report = StageReport(r.stage, r.seconds, r.n_in, k, r.tokens, r.degraded)
-    return Ranking(ranking.hits[:k], ranking.kind, report, ranking.inputs, ranking.bound)
+    return replace(ranking, hits=ranking.hits[:k], report=replace(ranking.report, n_out=k))

@@ -1,0 +1,271 @@
+"""The one language model of a process: any causal LM of a known family, loaded once, shared by all its users."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rag.encoders import has_bfloat16, hash_model, local_path, needs_hub
+from rag.errors import InvalidInput, ModelNotAvailable
+from rag.runtime.attention import NAME, LayersDone, Readout, attend
+from rag.runtime.families import Family, family_of
+from rag.runtime.keyvalues import KeyValues
+from rag.runtime.meter import Meter
+from rag.runtime.prompt import Prompt
+from rag.runtime.reader import Array, Heads, Reader
+from rag.runtime.rows import Rows
+from rag.runtime.tokens import PromptTokenizer
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+WORK_SHARE = 0.08
+"""Work space of a prefill on a CPU, as a share of the prompt's key/value states: it sets how many tokens go at once."""
+MIN_PART, MAX_PART, PART_CUDA = 48, 512, 8192
+"""Prompt tokens computed at once: bounds on a CPU, and on a GPU, where fewer would leave it idle."""
+
+
+class LanguageModel(Reader):
+    """A Hugging Face causal LM by local path or hub name (Llama, Mistral, Qwen2, Qwen2.5, Qwen3).
+
+    device  auto (a GPU where there is one), cpu, cuda, cuda:1
+    dtype   float32, bfloat16, float16 or auto: bfloat16 where the device computes it natively
+    Weights are read from safetensors only, and no code that comes with a model runs unless trust_remote_code is set.
+    Loaded when first used. Raises ModelNotAvailable then.
+    """
+
+    def __init__(
+        self, model: str, *, device: str = "auto", dtype: str = "auto", trust_remote_code: bool = False
+    ) -> None:
+        self.name = model
+        self._path = local_path(model)
+        self._options = (device, dtype, trust_remote_code)
+        self._lock = threading.RLock()
+        self._parts: tuple[PreTrainedModel, PromptTokenizer, Family] | None = None
+        self._rows = Rows(self, self._lock)
+
+    # --- loading ---
+
+    def _loaded(self) -> tuple[PreTrainedModel, PromptTokenizer, Family]:
+        with self._lock:
+            if self._parts is None:
+                try:
+                    self._parts = self._open(local_files_only=not needs_hub(self._path))
+                except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+                    reason = str(error).strip().split("\n")[0][:200]
+                    raise ModelNotAvailable(
+                        f"language model {self.name!r} cannot be loaded ({reason}); give a local directory with "
+                        "config.json, safetensors weights and tokenizer.json, or a hub name where the hub answers"
+                    ) from error
+            return self._parts
+
+    def _open(self, *, local_files_only: bool) -> tuple[PreTrainedModel, PromptTokenizer, Family]:
+        import torch
+        from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        device, dtype, trust = self._options
+        where: dict[str, Any] = {"local_files_only": local_files_only, "trust_remote_code": trust}
+        config = AutoConfig.from_pretrained(self._path, **where)
+        tokenizer = AutoTokenizer.from_pretrained(self._path, **where)
+        if not tokenizer.is_fast:
+            raise ModelNotAvailable(f"language model {self.name!r} has no fast tokenizer (tokenizer.json)")
+        pieces = PromptTokenizer(tokenizer.backend_tokenizer.to_str())
+        family = family_of(config.model_type, pieces)
+        chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        kind = ("bfloat16" if has_bfloat16(chosen) else "float32") if dtype == "auto" else dtype
+        AttentionInterface.register(NAME, attend)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            self._path, dtype=getattr(torch, kind), use_safetensors=True, attn_implementation=NAME, **where
+        )
+        return model.to(chosen).eval(), pieces, family
+
+    @property
+    def model(self) -> PreTrainedModel:
+        return self._loaded()[0]
+
+    @property
+    def tokenizer(self) -> PromptTokenizer:
+        return self._loaded()[1]
+
+    @property
+    def family(self) -> Family:
+        return self._loaded()[2]
+
+    @property
+    def fingerprint(self) -> str:
+        """Name and a hash of configuration, tokenizer and weights."""
+        return f"{Path(self.name).name}:{hash_model(self._path)}"
+
+    @property
+    def context(self) -> int:
+        """Tokens a prompt may have: the model's positions, or its attention window where that is shorter."""
+        config = self.model.config
+        window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+        return int(min(config.max_position_embeddings, window or config.max_position_embeddings))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return int(self.model.config.num_hidden_layers), int(self.model.config.num_attention_heads)
+
+    # --- attention ---
+
+    def attention(
+        self, prefix: Prompt, suffixes: Sequence[Prompt], meter: Meter, heads: Heads | None = None
+    ) -> list[Array]:
+        return self._attention(prefix, suffixes, meter, heads, per_head=False)
+
+    def head_attention(self, prefix: Prompt, suffixes: Sequence[Prompt], meter: Meter) -> list[Array]:
+        return self._attention(prefix, suffixes, meter, None, per_head=True)
+
+    def _attention(
+        self, prefix: Prompt, suffixes: Sequence[Prompt], meter: Meter, heads: Heads | None, *, per_head: bool
+    ) -> list[Array]:
+        ids, ends = prefix.ids, [suffix.ids for suffix in suffixes]
+        total = len(ids) + max(map(len, ends))
+        self._check(total)
+        layers, width = self.shape
+        if heads is not None and not all(0 <= i < layers and all(0 <= h < width for h in heads[i]) for i in heads):
+            raise InvalidInput(f"a head of the set lies outside the model's {layers} layers of {width} heads")
+        last = layers - 1 if heads is None else max(heads)
+        found: list[Array] = []
+        with self._lock, self._inference():
+            states = self.memory(1, total, last + 1)
+            self.prefill(ids, states, meter, last)
+            for end in ends:
+                readout = Readout(len(ids), (layers, width), heads, per_head=per_head)
+                meter.allow(len(end))
+                self.forward(self._tensor([end]), states, self._causal(len(ids), len(end)), readout=readout, last=last)
+                meter.count(len(end), held=states.bytes)
+                assert readout.rows is not None
+                found.append(readout.rows.cpu().numpy())
+        return found
+
+    # --- labels ---
+
+    def labels(self, prompts: Sequence[Prompt], labels: Sequence[int], meter: Meter) -> Array:
+        return self._rows.labels(prompts, labels, meter)
+
+    def likelihood(self, prompts: Sequence[Prompt], meter: Meter) -> Array:
+        return self._rows.likelihood(prompts, meter)
+
+    # --- passes ---
+
+    def memory(self, batch: int, capacity: int, layers: int | None = None) -> KeyValues:
+        """Room for the states of ``capacity`` tokens in the first ``layers`` layers."""
+        import torch
+
+        config = self.model.config
+        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        shape = (batch, config.num_key_value_heads, capacity, width)
+        count = config.num_hidden_layers if layers is None else layers
+
+        def taken() -> list[torch.Tensor]:
+            return [torch.zeros(shape, dtype=self.model.dtype, device=self.model.device) for _ in range(count)]
+
+        return KeyValues(taken(), taken())
+
+    def prefill(self, ids: Sequence[int], states: KeyValues, meter: Meter, last: int) -> None:
+        """Compute the states of ``ids`` up to the keys of layer ``last``, part by part."""
+        step = self._part(len(ids))
+        for at in range(0, len(ids), step):
+            part = ids[at : at + step]
+            meter.allow(len(part))
+            self.forward(self._tensor([part]), states, self._causal(states.length, len(part)), last=last)
+            states.keep(len(part))
+            meter.count(len(part), passes=int(at == 0), held=states.bytes)
+
+    def forward(
+        self,
+        ids: torch.Tensor,
+        states: KeyValues,
+        mask: torch.Tensor | None,
+        *,
+        positions: torch.Tensor | None = None,
+        readout: Readout | None = None,
+        last: int = -1,
+    ) -> torch.Tensor | None:
+        """One pass over new tokens (B, T) behind what ``states`` holds; their states are written, not yet kept.
+
+        Returns the normed hidden states (B, T, width), None where the pass ended in layer ``last``.
+        """
+        import torch
+
+        core: Any = self.model.model
+        if positions is None:
+            positions = torch.arange(states.length, states.length + ids.shape[1], device=ids.device)[None]
+        hidden = core.embed_tokens(ids)
+        rope = core.rotary_emb(hidden, position_ids=positions)
+        try:
+            for layer in core.layers:
+                mixed, _ = layer.self_attn(
+                    hidden_states=layer.input_layernorm(hidden),
+                    attention_mask=mask,
+                    position_ids=positions,
+                    past_key_values=states,
+                    position_embeddings=rope,
+                    readout=readout,
+                    last=last,
+                )
+                hidden += mixed
+                hidden += _mlp(layer.mlp, layer.post_attention_layernorm(hidden))
+        except LayersDone:
+            return None
+        normed: torch.Tensor = core.norm(hidden)
+        return normed
+
+    def scores(self, hidden: torch.Tensor, labels: Sequence[int] | None) -> torch.Tensor:
+        """Logits (rows, labels) in float32 of normed hidden states (rows, width); all of the vocabulary for None."""
+        head: torch.Tensor = self.model.lm_head.weight
+        if labels is None:
+            return (hidden @ head.T).float()
+        return hidden.float() @ head[list(labels)].float().T
+
+    def _part(self, total: int) -> int:
+        """Tokens of a prompt of ``total`` that are computed at once."""
+        model = self.model
+        if model.device.type == "cuda":
+            return PART_CUDA
+        config, size = model.config, model.dtype.itemsize
+        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        kept = 2 * config.num_hidden_layers * config.num_key_value_heads * width * size
+        used = (2 * config.intermediate_size + 8 * config.hidden_size) * size + 5 * total  # 5: the mask, bool and float
+        return int(min(MAX_PART, max(MIN_PART, WORK_SHARE * kept * total / used)))
+
+    def _causal(self, past: int, new: int) -> torch.Tensor | None:
+        """(1, 1, new, past + new) bool, None for a square."""
+        import torch
+
+        if past == 0:
+            return None
+        device = self.model.device
+        return torch.ones(new, past + new, dtype=torch.bool, device=device).tril_(past)[None, None]
+
+    def _tensor(self, ids: Sequence[Sequence[int]]) -> torch.Tensor:
+        import torch
+
+        return torch.tensor(ids, dtype=torch.long, device=self.model.device)
+
+    def _check(self, tokens: int) -> None:
+        if tokens > self.context:
+            raise InvalidInput(f"a prompt of {tokens} tokens; {self.name!r} reads at most {self.context}")
+
+    @contextmanager
+    def _inference(self) -> Iterator[None]:
+        import torch
+
+        with torch.inference_mode():
+            yield
+
+
+def _mlp(mlp: Any, hidden: torch.Tensor) -> torch.Tensor:
+    """The gated MLP of all known families, with two tensors of its inner width at a time instead of four."""
+    gated = mlp.act_fn(mlp.gate_proj(hidden))
+    gated *= mlp.up_proj(hidden)
+    out: torch.Tensor = mlp.down_proj(gated)
+    return out

@@ -1,0 +1,72 @@
+"""Model families: which architectures are known to work, and how each wants its prompts written.
+
+A family is a TOML file in ``family_data``; the first whose control strings the tokenizer has is taken.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Container
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+from rag.errors import ModelNotAvailable
+
+_ORDER = ("llama-3", "qwen", "mistral", "plain")
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionTemplate:
+    """Strings of an attention reranking prompt, as the published code has them for the family."""
+
+    prefix: str
+    suffix: str
+    separator: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChatTemplate:
+    """What stands before the user's turn, and between it and the model's answer."""
+
+    user: str
+    assistant: str
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A model family. ``requires`` are control strings its tokenizers have."""
+
+    name: str
+    model_types: tuple[str, ...]
+    requires: tuple[str, ...]
+    attention: AttentionTemplate
+    chat: ChatTemplate
+
+
+@cache
+def families() -> tuple[Family, ...]:
+    """All families in the order in which they are tried."""
+    return tuple(_read(name) for name in _ORDER)
+
+
+def family_of(model_type: str, controls: Container[str]) -> Family:
+    """The family of a model by its architecture and its tokenizer's control strings. Raises ModelNotAvailable."""
+    for family in families():
+        if model_type in family.model_types and all(control in controls for control in family.requires):
+            return family
+    known = ", ".join(sorted({kind for family in families() for kind in family.model_types}))
+    raise ModelNotAvailable(
+        f"model type {model_type!r} has not been checked with Kvasir's attention readout; known: {known}"
+    )
+
+
+def _read(name: str) -> Family:
+    raw = tomllib.loads(files("rag.runtime").joinpath("family_data", f"{name}.toml").read_text(encoding="utf-8"))
+    return Family(
+        name=name,
+        model_types=tuple(raw["model_types"]),
+        requires=tuple(raw["requires"]),
+        attention=AttentionTemplate(**raw["attention"]),
+        chat=ChatTemplate(**raw["chat"]),
+    )

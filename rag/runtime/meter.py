@@ -1,0 +1,62 @@
+"""What a request may cost and what it has cost: limits that stop the work, counts that go into its report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from rag.errors import KvasirError
+
+
+class OutOfBudget(KvasirError):
+    """The request's time or tokens are used up: the best result so far is the result."""
+
+
+class Cancelled(KvasirError):
+    """Nobody waits for the result any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one request; 0 is none. ``max_prefill_tokens`` counts tokens the model computes, not cached ones."""
+
+    deadline_ms: float = 0.0
+    max_prefill_tokens: int = 0
+
+
+cancelled: ContextVar[Callable[[], bool] | None] = ContextVar("cancelled", default=None)
+"""Says whether the request this thread works for has been given up by its caller."""
+
+
+@dataclass(slots=True)
+class Meter:
+    """Counts of one request.
+
+    passes   forward passes it took part in;  prefill, decoded  tokens computed for it
+    peak_bytes  the most its key/value states and work space held at once
+    """
+
+    limits: Limits = Limits()
+    started: float = field(default_factory=time.perf_counter)
+    passes: int = 0
+    prefill: int = 0
+    decoded: int = 0
+    peak_bytes: int = 0
+    gone: Callable[[], bool] | None = field(default_factory=cancelled.get)
+
+    def allow(self, tokens: int = 0) -> None:
+        """Called before every forward pass of ``tokens``. Raises OutOfBudget, Cancelled."""
+        if self.gone is not None and self.gone():
+            raise Cancelled("the request was given up by its caller")
+        spent = (time.perf_counter() - self.started) * 1e3
+        if self.limits.deadline_ms and spent >= self.limits.deadline_ms:
+            raise OutOfBudget(f"deadline_ms = {self.limits.deadline_ms:g} is used up")
+        if self.limits.max_prefill_tokens and self.prefill + tokens > self.limits.max_prefill_tokens:
+            raise OutOfBudget(f"max_prefill_tokens = {self.limits.max_prefill_tokens} is used up")
+
+    def count(self, tokens: int, *, passes: int = 1, held: int = 0) -> None:
+        self.passes += passes
+        self.prefill += tokens
+        self.peak_bytes = max(self.peak_bytes, held)

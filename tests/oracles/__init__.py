@@ -1,0 +1,1 @@
+"""Reference values made outside this project, and the checks that go through them."""
