@@ -13,7 +13,7 @@ from rag.errors import InvalidInput, ModelNotAvailable
 from rag.runtime.attention import NAME, LayersDone, Readout, attend
 from rag.runtime.families import Family, family_of
 from rag.runtime.keyvalues import KeyValues
-from rag.runtime.meter import Meter
+from rag.runtime.meter import Meter, turn
 from rag.runtime.prompt import Prompt
 from rag.runtime.reader import Array, Heads, Reader
 from rag.runtime.rows import Rows
@@ -48,14 +48,27 @@ class LanguageModel(Reader):
         self._parts: tuple[PreTrainedModel, PromptTokenizer, Family] | None = None
         self._rows = Rows(self, self._lock)
 
+    @classmethod
+    def wrap(cls, model: PreTrainedModel, tokenizer: PromptTokenizer, family: Family, name: str = "") -> LanguageModel:
+        """A model that is loaded already, in evaluation mode; its attention function is replaced by the runtime's."""
+        from transformers import AttentionInterface
+
+        AttentionInterface.register(NAME, attend)
+        model.set_attn_implementation(NAME)
+        wrapped = cls(name or type(model).__name__)
+        wrapped._parts = (model, tokenizer, family)
+        return wrapped
+
     # --- loading ---
 
     def _loaded(self) -> tuple[PreTrainedModel, PromptTokenizer, Family]:
+        if self._parts is not None:  # without the lock: prompts are written while the model runs
+            return self._parts
         with self._lock:
             if self._parts is None:
                 try:
                     self._parts = self._open(local_files_only=not needs_hub(self._path))
-                except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+                except (OSError, ValueError, RuntimeError, LookupError, TypeError, ImportError) as error:
                     reason = str(error).strip().split("\n")[0][:200]
                     raise ModelNotAvailable(
                         f"language model {self.name!r} cannot be loaded ({reason}); give a local directory with "
@@ -72,6 +85,7 @@ class LanguageModel(Reader):
         device, dtype, trust = self._options
         where: dict[str, Any] = {"local_files_only": local_files_only, "trust_remote_code": trust}
         config = AutoConfig.from_pretrained(self._path, **where)
+        family_of(config.model_type, ())  # another architecture is refused before its tokenizer is read
         tokenizer = AutoTokenizer.from_pretrained(self._path, **where)
         if not tokenizer.is_fast:
             raise ModelNotAvailable(f"language model {self.name!r} has no fast tokenizer (tokenizer.json)")
@@ -134,7 +148,7 @@ class LanguageModel(Reader):
             raise InvalidInput(f"a head of the set lies outside the model's {layers} layers of {width} heads")
         last = layers - 1 if heads is None else max(heads)
         found: list[Array] = []
-        with self._lock, self._inference():
+        with turn(self._lock, meter), self._inference():
             states = self.memory(1, total, last + 1)
             self.prefill(ids, states, meter, last)
             for end in ends:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
@@ -60,3 +62,18 @@ class Meter:
         self.passes += passes
         self.prefill += tokens
         self.peak_bytes = max(self.peak_bytes, held)
+
+
+PATIENCE = 0.05
+"""Seconds between two looks at a request's limits while it waits for its turn."""
+
+
+@contextmanager
+def turn(lock: threading.RLock, meter: Meter) -> Iterator[None]:
+    """The lock, unless the request runs out of time or is given up before. Raises OutOfBudget, Cancelled."""
+    while not lock.acquire(timeout=PATIENCE):
+        meter.allow()
+    try:
+        yield
+    finally:
+        lock.release()

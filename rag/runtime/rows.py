@@ -17,7 +17,7 @@ import numpy as np
 
 from rag.errors import InvalidInput, ModelOutOfMemory, Overloaded
 from rag.runtime.keyvalues import KeyValues
-from rag.runtime.meter import Cancelled, Meter
+from rag.runtime.meter import Cancelled, Meter, turn
 from rag.runtime.prompt import Prompt, joined
 from rag.runtime.reader import Array
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 BATCH_TOKENS = 2048
 """Padded tokens of one pass."""
-KEPT_TOKENS = 16_384
+KEPT_TOKENS = 24_576
 """Tokens of shared beginnings whose states are kept; the least recently used go first."""
 MAX_WAITING = 20_000
 """Rows that may wait for the model."""
@@ -123,7 +123,7 @@ class Rows:
             raise Overloaded(f"{len(self._waiting)} prompts wait for the language model; try again in a moment")
         self._waiting.extend(rows)
         while not all(row.done for row in rows):
-            with self.lock:
+            with turn(self.lock, rows[0].meter):
                 if not all(row.done for row in rows):
                     self._serve([self._waiting.popleft() for _ in range(len(self._waiting))])
         for row in rows:

@@ -1,4 +1,7 @@
-"""The contract of Reranker: a new order of the same chunks. The cross-encoder here has random weights."""
+"""The contract of Reranker: a new order of the same chunks.
+
+The cross-encoder here has random weights; the rerankers of language models read with the lexical stand-in.
+"""
 
 from __future__ import annotations
 
@@ -8,28 +11,55 @@ from indexes.collection import Collection
 from rag.encoders import SentenceEncoder
 from rag.errors import ModelNotAvailable
 from rag.protocols import Reranker
+from rag.reranking.attention import AttentionReranker
 from rag.reranking.cross_encoder import CrossEncoderModel, CrossEncoderReranker
+from rag.reranking.listwise import ListwiseReranker
+from rag.reranking.pairwise import PairwiseReranker
+from rag.reranking.pointwise import PointwiseReranker
 from rag.reranking.sentences import SentenceReranker
+from rag.reranking.setwise import SetwiseReranker
 from rag.retrieval.bm25 import Bm25
-from rag.values import Query, Ranking, ScoreKind, StageReport
+from rag.runtime.lexical import LexicalReader
+from rag.values import Hit, Query, Ranking, ScoreKind, StageReport
 from tests.contracts.conftest import save_random_cross_encoder
 
 QUESTION = Query("How many minutes does the crossing to Vendel take?")
 DEPTH = 6
 
 
-@pytest.fixture(params=["sentences", "cross-encoder"])
+READER = LexicalReader()
+OF_LANGUAGE_MODELS: dict[str, Reranker] = {
+    "attention": AttentionReranker(READER, depth=DEPTH),
+    "pairwise-heapsort": PairwiseReranker(READER, "heapsort", DEPTH, DEPTH),
+    "pairwise-allpair": PairwiseReranker(READER, "allpair", depth=DEPTH),
+    "pairwise-sliding": PairwiseReranker(READER, "sliding", DEPTH, DEPTH),
+    "pairwise-quickselect": PairwiseReranker(READER, "quickselect", DEPTH, DEPTH),
+    "setwise-insertion": SetwiseReranker(READER, "insertion", DEPTH, DEPTH),
+    "setwise-heapsort": SetwiseReranker(READER, "heapsort", DEPTH, DEPTH),
+    "setwise-tourrank": SetwiseReranker(READER, "tourrank", DEPTH, DEPTH),
+    "listwise": ListwiseReranker(READER, depth=DEPTH),
+    "yes-no": PointwiseReranker(READER, "yes-no", DEPTH),
+    "likelihood": PointwiseReranker(READER, "likelihood", DEPTH),
+}
+
+
+@pytest.fixture(params=["sentences", "cross-encoder", *OF_LANGUAGE_MODELS])
 def reranker(
     request: pytest.FixtureRequest, encoder: SentenceEncoder, random_cross_encoder: CrossEncoderModel
 ) -> Reranker:
     if request.param == "sentences":
         return SentenceReranker(encoder, DEPTH)
-    return CrossEncoderReranker(random_cross_encoder, DEPTH)
+    if request.param == "cross-encoder":
+        return CrossEncoderReranker(random_cross_encoder, DEPTH)
+    return OF_LANGUAGE_MODELS[request.param]
 
 
 @pytest.fixture
 def ranking(small: Collection) -> Ranking:
-    return Bm25(small).retrieve(QUESTION, 20)
+    """BM25's ranking with its first six turned round: there is something to put right."""
+    found = Bm25(small).retrieve(QUESTION, 20)
+    head = [Hit(hit.chunk, found[0].score + place) for place, hit in enumerate(found[:DEPTH])]
+    return Ranking((*head, *found[DEPTH:]), found.kind, found.report)
 
 
 def ids(ranking: Ranking) -> list[str]:
