@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rag.encoders import has_bfloat16, hash_model, local_path, needs_hub
-from rag.errors import InvalidInput, ModelNotAvailable
+from rag.errors import InvalidInput, ModelNotAvailable, ModelOutOfMemory
 from rag.runtime.attention import NAME, LayersDone, Readout, attend
 from rag.runtime.families import Family, family_of
 from rag.runtime.keyvalues import KeyValues
-from rag.runtime.meter import Meter, turn
+from rag.runtime.meter import Meter
 from rag.runtime.prompt import Prompt
 from rag.runtime.reader import Array, Heads, Reader
-from rag.runtime.rows import Rows
-from rag.runtime.tokens import PromptTokenizer
+from rag.runtime.rows import Rows, no_memory
+from rag.runtime.tokens import PromptTokenizer, controls_of
+from rag.runtime.turns import Turns
+
+Ids = tuple[int, ...]
 
 if TYPE_CHECKING:
     import torch
@@ -44,9 +47,10 @@ class LanguageModel(Reader):
         self.name = model
         self._path = local_path(model)
         self._options = (device, dtype, trust_remote_code)
-        self._lock = threading.RLock()
+        self._loading = threading.Lock()
+        self._turns = Turns()
         self._parts: tuple[PreTrainedModel, PromptTokenizer, Family] | None = None
-        self._rows = Rows(self, self._lock)
+        self._rows = Rows(self, self._turns)
 
     @classmethod
     def wrap(cls, model: PreTrainedModel, tokenizer: PromptTokenizer, family: Family, name: str = "") -> LanguageModel:
@@ -64,7 +68,7 @@ class LanguageModel(Reader):
     def _loaded(self) -> tuple[PreTrainedModel, PromptTokenizer, Family]:
         if self._parts is not None:  # without the lock: prompts are written while the model runs
             return self._parts
-        with self._lock:
+        with self._loading:
             if self._parts is None:
                 try:
                     self._parts = self._open(local_files_only=not needs_hub(self._path))
@@ -89,15 +93,20 @@ class LanguageModel(Reader):
         tokenizer = AutoTokenizer.from_pretrained(self._path, **where)
         if not tokenizer.is_fast:
             raise ModelNotAvailable(f"language model {self.name!r} has no fast tokenizer (tokenizer.json)")
-        pieces = PromptTokenizer(tokenizer.backend_tokenizer.to_str())
-        family = family_of(config.model_type, pieces)
+        serialized = tokenizer.backend_tokenizer.to_str()
+        family = family_of(config.model_type, controls_of(serialized), str(tokenizer.chat_template or ""))
+        if (rope := (getattr(config, "rope_parameters", None) or {}).get("rope_type")) in ("longrope", "dynamic"):
+            raise ModelNotAvailable(
+                f"language model {self.name!r} has positions of type {rope!r}, which depend on a prompt's length; "
+                "take a model with default, linear, llama3 or yarn positions"
+            )
         chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         kind = ("bfloat16" if has_bfloat16(chosen) else "float32") if dtype == "auto" else dtype
         AttentionInterface.register(NAME, attend)
         model: Any = AutoModelForCausalLM.from_pretrained(
             self._path, dtype=getattr(torch, kind), use_safetensors=True, attn_implementation=NAME, **where
         )
-        return model.to(chosen).eval(), pieces, family
+        return model.to(chosen).eval(), PromptTokenizer(serialized, family.reserved), family
 
     @property
     def model(self) -> PreTrainedModel:
@@ -141,23 +150,39 @@ class LanguageModel(Reader):
         self, prefix: Prompt, suffixes: Sequence[Prompt], meter: Meter, heads: Heads | None, *, per_head: bool
     ) -> list[Array]:
         ids, ends = prefix.ids, [suffix.ids for suffix in suffixes]
-        total = len(ids) + max(map(len, ends))
-        self._check(total)
+        self._check(len(ids) + max(map(len, ends)))
         layers, width = self.shape
         if heads is not None and not all(0 <= i < layers and all(0 <= h < width for h in heads[i]) for i in heads):
             raise InvalidInput(f"a head of the set lies outside the model's {layers} layers of {width} heads")
-        last = layers - 1 if heads is None else max(heads)
+        with self._turns.turn(meter), self._inference():
+            found = self._read(ids, ends, meter, heads, per_head=per_head)
+            if found is None:
+                self._rows.forget()
+                found = self._read(ids, ends, meter, heads, per_head=per_head)
+        if found is None:
+            raise ModelOutOfMemory(f"no memory for a prompt of {len(ids)} tokens; shorten the list or the passages")
+        return found
+
+    def _read(
+        self, ids: Ids, ends: Sequence[Ids], meter: Meter, heads: Heads | None, *, per_head: bool
+    ) -> list[Array] | None:
+        """The attention of each end to ``ids``; None where memory ran out, nothing of the try held."""
+        last = self.shape[0] - 1 if heads is None else max(heads)
         found: list[Array] = []
-        with turn(self._lock, meter), self._inference():
-            states = self.memory(1, total, last + 1)
+        try:
+            states = self.memory(1, len(ids) + max(map(len, ends)), last + 1)
             self.prefill(ids, states, meter, last)
             for end in ends:
-                readout = Readout(len(ids), (layers, width), heads, per_head=per_head)
+                readout = Readout(len(ids), self.shape, heads, per_head=per_head)
                 meter.allow(len(end))
                 self.forward(self._tensor([end]), states, self._causal(len(ids), len(end)), readout=readout, last=last)
                 meter.count(len(end), held=states.bytes)
                 assert readout.rows is not None
                 found.append(readout.rows.cpu().numpy())
+        except (MemoryError, RuntimeError) as error:
+            if no_memory(error):
+                return None
+            raise
         return found
 
     # --- labels ---
@@ -267,7 +292,9 @@ class LanguageModel(Reader):
 
     def _check(self, tokens: int) -> None:
         if tokens > self.context:
-            raise InvalidInput(f"a prompt of {tokens} tokens; {self.name!r} reads at most {self.context}")
+            raise InvalidInput(
+                f"a prompt of {tokens} tokens; {self.name!r} reads at most {self.context}: shorten list or query"
+            )
 
     @contextmanager
     def _inference(self) -> Iterator[None]:

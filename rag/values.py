@@ -62,7 +62,7 @@ class StageReport:
     seconds   wall time of this stage alone, without the stages that feed it
     n_in      hits that entered, None for a first-stage retriever; n_out left
     tokens    tokens a model had to compute for this request, 0 where none ran
-    passes    forward passes of a language model; decoded  tokens it wrote; peak_mb  its key/value states and work space
+    passes    forward passes of a language model; decoded  tokens it wrote; peak_mb  key/value states it held
     degraded  why the stage gave less than was asked for, "" where it did not
     notes     what else a reader should know, for example how many passages were cut
     """

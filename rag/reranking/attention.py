@@ -6,11 +6,13 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
+from rag.errors import InvalidInput
 from rag.protocols import Reranker
-from rag.reranking.heads import ALL, heads_for
+from rag.reranking.heads import ALL, foreign, heads_for
 from rag.reranking.icr import LATE, Array, IcrPrompt, IcrTemplate, contributions, document_ids, icr_prompt, icr_scores
 from rag.reranking.stage import reranked
 from rag.reranking.windows import link, plan
@@ -46,7 +48,10 @@ class CalibrationCache:
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """What each token of a passage, its label included, adds to the passage's score. ``tokens`` joined is the text."""
+    """What each token of a passage, its label included, adds to the passage's score.
+
+    ``tokens`` joined is the text that was read; a token that ends inside a character is empty, the last one has it.
+    """
 
     chunk_id: str
     tokens: tuple[str, ...]
@@ -91,15 +96,17 @@ class AttentionReranker(Reranker):
         )
 
     def contributions(self, query: Query, ranking: Ranking) -> list[Contribution]:
-        """Per token, for highlighting; passages that share a window add up to their scores in it."""
+        """Per token of the passages that were read, for highlighting; each adds up to the passage's score there."""
         work = _Work(self, query, [hit.chunk for hit in ranking.hits[: self.depth]])
         found: dict[int, Contribution] = {}
-        for window in work.windows(len(work.readable)):
-            prompt, attention, calibration = work.read(window)
-            for i, span in zip(window, prompt.spans, strict=True):
-                tokens = [self.model.tokenizer.decode([token]) for token in prompt.prefix.ids[span[0] : span[1]]]
-                values = contributions(attention, calibration, span)
-                found[i] = Contribution(work.chunks[i].id, tuple(tokens), tuple(map(float, values)))
+        if work.readable:
+            with suppress(OutOfBudget):
+                for window in work.windows(work.affordable()):
+                    prompt, attention, calibration = work.read(window)
+                    for i, span in zip(window, prompt.spans, strict=True):
+                        tokens = self.model.tokenizer.pieces(prompt.prefix.ids[span[0] : span[1]])
+                        values = contributions(attention, calibration, span)
+                        found[i] = Contribution(work.chunks[i].id, tuple(tokens), tuple(map(float, values)))
         return [found[i] for i in sorted(found)]
 
 
@@ -120,6 +127,8 @@ class _Work:
     def _prepare(self, query: Query) -> None:
         tokenizer, family = self.model.tokenizer, self.model.family
         self.heads: Heads | None = heads_for(self.model, self.settings.heads)
+        if found_for := foreign(self.model, self.settings.heads):
+            self.notes.append(f"the head set {self.settings.heads!r} was found for {found_for}")
         strings = family.attention
         self.template = IcrTemplate(strings.prefix, strings.separator, strings.suffix, LATE[self.settings.late])
         asked = tokenizer.encode(query.text)
@@ -131,7 +140,12 @@ class _Work:
         self.fixed = len(empty.prefix.ids)
         self.ends = (len(empty.query.ids), len(empty.calibration.ids))
         room = self.model.context - self.fixed - max(self.ends)
-        longest = max(1, room - LABEL_TOKENS - 8)
+        if room < 4 * LABEL_TOKENS:
+            raise InvalidInput(
+                f"the query and the instruction take {self.model.context - room} of the {self.model.context} tokens "
+                f"that {self.model.name!r} reads; shorten the query"
+            )
+        longest = room - LABEL_TOKENS
         self.longest = min(self.settings.passage_tokens or longest, longest)
         lengths = [len(ids) for ids in tokenizer.encode_many([self.texts[i] for i in self.readable])]
         separator = len(tokenizer.encode(self.template.separator))
@@ -153,7 +167,7 @@ class _Work:
         """Chunk index -> score, of those that were read."""
         if not self.readable:
             return {}
-        count = self._affordable()
+        count = self.affordable()
         windows = self.windows(count)
         if len(windows) > 1:
             self.notes.append(f"{count} passages were read in {len(windows)} windows with common anchors")
@@ -180,7 +194,7 @@ class _Work:
         ]
         prompt = icr_prompt(self.model.tokenizer, self.template, self.query, documents, order)
         heads = None if self.heads is None else tuple(self.heads.items())
-        key = (self.model.name, self.settings.heads, heads, prompt.prefix.ids, prompt.calibration.ids)
+        key = (self.model, heads, prompt.prefix.ids, prompt.calibration.ids)
         calibration = self.settings.cache.get(key)
         asked = [prompt.query] if calibration is not None else [prompt.query, prompt.calibration]
         attention, *rest = self.model.attention(prompt.prefix, asked, self.meter, self.heads)
@@ -189,7 +203,7 @@ class _Work:
             self.settings.cache.put(key, calibration)
         return prompt, attention, calibration
 
-    def _affordable(self) -> int:
+    def affordable(self) -> int:
         """How many of the best readable chunks ``max_prefill_tokens`` allows."""
         limit = self.settings.limits.max_prefill_tokens
         low, high = 0, len(self.readable)

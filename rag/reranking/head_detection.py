@@ -46,7 +46,7 @@ def detect(
 
     qrhead  nDCG@10 of the ranking each head alone gives, calibrated and filtered (QRHead, EMNLP 2025)
     core    softmax over the passages of the head's uncalibrated mass / temperature, at the relevant ones (CoRe,
-            arXiv 2510.02219)
+            arXiv 2510.02219; its own prompts leave the label out of the span and use 0.001 for Mistral and Granite)
     Passages are shuffled by ``seed``. An example that does not fit the model's context, or without a relevant
     passage, is left out. Raises InvalidInput where none is left.
     """

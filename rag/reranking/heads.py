@@ -56,6 +56,13 @@ def heads_for(reader: Reader, wanted: str) -> Heads | None:
     return chosen.by_layer()
 
 
+def foreign(reader: Reader, wanted: str) -> str:
+    """The model that a set without a fingerprint was found for, "" where its name is this one's or nobody's."""
+    chosen = HeadSet(ALL, ()) if wanted == ALL else head_set(wanted)
+    same = Path(chosen.model).name.lower() == Path(reader.name).name.lower()
+    return "" if chosen.fingerprint or same else chosen.model
+
+
 def head_set(wanted: str) -> HeadSet:
     """A published set by name, or one from a file that ``write`` made. Raises InvalidConfig."""
     if wanted in published():

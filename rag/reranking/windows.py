@@ -22,8 +22,9 @@ def plan(costs: Sequence[int], room: int, *, anchors: int = ANCHORS) -> list[tup
 
     costs  tokens of each document;  room  tokens a window may hold
     One window where all fit. Else ``anchors`` documents, spread evenly over the list, stand in every window (fewer
-    where they take more than half the room) and the others are dealt in turn, so that every window holds documents
-    of all ranks. A document that alone exceeds the room is left out; the caller cuts documents first.
+    where they take more than half the room) and the others fill the windows in their order: whoever stops early has
+    read the best. Without room for an anchor, windows share nothing. A document that alone exceeds the room is left
+    out; the caller cuts documents first.
     """
     fitting = [i for i in range(len(costs)) if costs[i] <= room]
     if not fitting:
@@ -37,11 +38,12 @@ def plan(costs: Sequence[int], room: int, *, anchors: int = ANCHORS) -> list[tup
     left = room - sum(costs[i] for i in shared)
     if any(costs[i] > left for i in rest):
         shared, rest, left = [], fitting, room
-    for count in range(1, len(rest) + 1):
-        dealt = [rest[at::count] for at in range(count)]
-        if all(sum(costs[i] for i in part) <= left for part in dealt):
-            return [tuple(sorted([*shared, *part])) for part in dealt]
-    raise AssertionError("every document fits a window of its own")
+    windows: list[list[int]] = [[]]
+    for doc in rest:
+        if sum(costs[i] for i in windows[-1]) + costs[doc] > left:
+            windows.append([])
+        windows[-1].append(doc)
+    return [tuple(sorted([*shared, *window])) for window in windows]
 
 
 def _spread(items: Sequence[int], count: int) -> list[int]:
@@ -54,6 +56,7 @@ def link(windows: Sequence[Sequence[int]], scores: Sequence[Sequence[float]]) ->
 
     scores  of each window, in the order of its documents
     A window whose anchors all have one score, or fewer than two, or would turn the order round, is only shifted.
+    Windows without a common document are on one scale only if their scores are to begin with.
     """
     if not windows:
         return {}

@@ -107,7 +107,7 @@ def _sdpa(
     out = torch.nn.functional.scaled_dot_product_attention(
         grouped, shared(key), shared(value), attn_mask=mask, scale=scaling, is_causal=mask is None and rows > 1
     )
-    return out.view(batch, heads, rows, width)
+    return out.reshape(batch, heads, rows, width)  # a view, but for CUDA kernels that lay heads out last
 
 
 def _read(

@@ -13,7 +13,7 @@ from importlib.resources import files
 
 from rag.errors import ModelNotAvailable
 
-_ORDER = ("llama-3", "qwen", "mistral", "plain")
+_ORDER = ("llama-3", "qwen3-thinking", "qwen", "mistral", "plain")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +35,17 @@ class ChatTemplate:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A model family. ``requires`` are control strings its tokenizers have."""
+    """A model family.
+
+    requires   control strings its tokenizers have;  mentions  what the model's own chat template contains
+    reserved   strings of its templates that some of its tokenizers take for ordinary text
+    """
 
     name: str
     model_types: tuple[str, ...]
     requires: tuple[str, ...]
+    mentions: str
+    reserved: tuple[str, ...]
     attention: AttentionTemplate
     chat: ChatTemplate
 
@@ -50,10 +56,14 @@ def families() -> tuple[Family, ...]:
     return tuple(_read(name) for name in _ORDER)
 
 
-def family_of(model_type: str, controls: Container[str]) -> Family:
-    """The family of a model by its architecture and its tokenizer's control strings. Raises ModelNotAvailable."""
+def family_of(model_type: str, controls: Container[str], chat_template: str = "") -> Family:
+    """The family of a model by its architecture, control strings and chat template. Raises ModelNotAvailable."""
     for family in families():
-        if model_type in family.model_types and all(control in controls for control in family.requires):
+        if (
+            model_type in family.model_types
+            and all(control in controls for control in family.requires)
+            and family.mentions in chat_template
+        ):
             return family
     known = ", ".join(sorted({kind for family in families() for kind in family.model_types}))
     raise ModelNotAvailable(
@@ -66,7 +76,9 @@ def _read(name: str) -> Family:
     return Family(
         name=name,
         model_types=tuple(raw["model_types"]),
-        requires=tuple(raw["requires"]),
+        requires=tuple(raw.get("requires", ())),
+        mentions=raw.get("mentions", ""),
+        reserved=tuple(raw.get("reserved", ())),
         attention=AttentionTemplate(**raw["attention"]),
         chat=ChatTemplate(**raw["chat"]),
     )

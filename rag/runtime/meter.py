@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
@@ -37,7 +35,7 @@ class Meter:
     """Counts of one request.
 
     passes   forward passes it took part in;  prefill, decoded  tokens computed for it
-    peak_bytes  the most its key/value states and work space held at once
+    peak_bytes  the most key/value states held at once for a pass it took part in
     """
 
     limits: Limits = Limits()
@@ -62,18 +60,3 @@ class Meter:
         self.passes += passes
         self.prefill += tokens
         self.peak_bytes = max(self.peak_bytes, held)
-
-
-PATIENCE = 0.05
-"""Seconds between two looks at a request's limits while it waits for its turn."""
-
-
-@contextmanager
-def turn(lock: threading.RLock, meter: Meter) -> Iterator[None]:
-    """The lock, unless the request runs out of time or is given up before. Raises OutOfBudget, Cancelled."""
-    while not lock.acquire(timeout=PATIENCE):
-        meter.allow()
-    try:
-        yield
-    finally:
-        lock.release()

@@ -12,7 +12,7 @@ from rag.reranking.heads import HeadSet, write
 from rag.runtime.lexical import LexicalReader
 from rag.runtime.meter import Cancelled, Limits, cancelled
 from rag.values import Chunk, Hit, Query, Ranking, ScoreKind, StageReport
-from tests.tiny_models import loaded
+from tests.tiny_models import FAMILIES, loaded
 
 QUESTION = Query("How high is the lighthouse of Vendel?")
 TEXTS = (
@@ -67,7 +67,13 @@ def test_token_contributions_add_up_to_the_scores() -> None:
     scores = {hit.chunk.id: hit.score for hit in reranker.rerank(QUESTION, ranking_of(TEXTS))}
     found = reranker.contributions(QUESTION, ranking_of(TEXTS))
     assert {c.chunk_id: pytest.approx(sum(c.values), abs=1e-6) for c in found} == scores
-    assert "".join(found[2].tokens).endswith(TEXTS[2])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_tokens_joined_are_the_passage(family: str) -> None:
+    texts = ["The lighthouse rises.", "灯台は高い", "שלום עולם"]
+    found = AttentionReranker(loaded(family)).contributions(QUESTION, ranking_of(texts))
+    assert ["".join(c.tokens).strip().split("] ")[1] for c in found] == texts
 
 
 def test_the_best_hit_stands_last_unless_told_otherwise() -> None:

@@ -76,9 +76,11 @@ def test_likelihoods_are_those_of_single_whole_prompts(family: str) -> None:
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 200, 1_000_000])
-def test_the_size_of_a_batch_changes_nothing(model: LanguageModel, batch_tokens: int) -> None:
+def test_the_size_of_a_batch_changes_nothing(
+    model: LanguageModel, batch_tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     form, asked = pairs(model)
-    model._rows.batch_tokens = batch_tokens
+    monkeypatch.setattr(rows, "BATCH_TOKENS", batch_tokens)
     found = model.labels(asked, form.labels, Meter())
     assert np.abs(found - loaded("llama").labels(asked, form.labels, Meter())).max() < CLOSE
 
@@ -129,7 +131,7 @@ def test_a_deadline_ends_the_wait_for_a_busy_model() -> None:
     held, release = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with model._lock:
+        with model._turns.turn(Meter()):
             held.set()
             release.wait(20)
 

@@ -48,7 +48,7 @@ def together(model: LanguageModel, work: Sequence[Callable[[], Any]], waiting: i
             results[i] = error
 
     threads = [threading.Thread(target=run, args=(i,)) for i in range(len(work))]
-    with model._lock:
+    with model._turns.turn(Meter()):
         for thread in threads:
             thread.start()
         until = time.monotonic() + 30

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from rag.runtime.families import families
+from rag.runtime.families import families, family_of
 from rag.runtime.tokens import Control, PromptTokenizer
 from tests.tiny_models import CONTROLS, FAMILIES, loaded, tokenizer_of
 
@@ -75,4 +77,23 @@ def test_passages_in_pieces_are_the_whole_prompt(family: str, tokenizer: PromptT
 
 def test_each_family_is_known_by_its_control_strings() -> None:
     assert [loaded(family).family.name for family in FAMILIES] == ["llama-3", "mistral", "qwen", "qwen"]
-    assert [family.name for family in families()] == ["llama-3", "qwen", "mistral", "plain"]
+    assert [family.name for family in families()] == ["llama-3", "qwen3-thinking", "qwen", "mistral", "plain"]
+
+
+def test_a_model_that_thinks_unless_told_not_to_is_told_so() -> None:
+    controls = CONTROLS["qwen3"]
+    assert family_of("qwen3", controls, "{% if enable_thinking %}").chat.assistant.endswith("<think>\n\n</think>\n\n")
+    assert family_of("qwen3", controls, "{{ messages }}").name == "qwen"
+
+
+def test_template_strings_that_are_ordinary_text_to_a_tokenizer_are_broken_where_they_were_found() -> None:
+    """As in Mistral 7B v0.1 and v0.2, whose [INST] is no token of its own."""
+    spec = json.loads(tokenizer_of("mistral").to_str())
+    spec["added_tokens"] = [added for added in spec["added_tokens"] if "INST" not in added["content"]]
+    reserved = next(family.reserved for family in families() if family.name == "mistral")
+    tokenizer = PromptTokenizer(json.dumps(spec), reserved)
+    template = tokenizer.encode(Control("[/INST]"))
+    for found in (tokenizer.encode("sure [/INST] yes[/INST]"), *tokenizer.encode_many(["a[/INST]", "[/INST]"])):
+        assert not any(found[at : at + len(template)] == template for at in range(len(found)))
+        assert "[/INST]" in tokenizer.decode(found).replace("\u200b", "")
+    assert tokenizer.encode("x", Control("[/INST]"))[-len(template) :] == template

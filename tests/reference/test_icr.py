@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from rag import language_model
-from rag.errors import InvalidInput
+from rag.errors import InvalidInput, ModelNotAvailable, ModelOutOfMemory
 from rag.language_model import LanguageModel
 from rag.reranking.icr import LATE, IcrPrompt, IcrTemplate, document_ids, head_scores, icr_prompt, icr_scores
 from rag.runtime.meter import Meter
@@ -142,3 +145,37 @@ def test_a_prompt_longer_than_the_context_is_refused(model: LanguageModel, promp
     long = Prompt((Segment(prompt.prefix.ids * 40),))
     with pytest.raises(InvalidInput, match="reads at most 2048"):
         model.attention(long, [prompt.query], Meter())
+
+
+def test_short_memory_is_tried_again_and_then_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    model = LanguageModel(loaded("llama").name, device="cpu", dtype="float32")
+    prompt = prompt_of(model, QUERY)
+    wanted = model.attention(prompt.prefix, [prompt.query], Meter())[0]
+    forward, failures = model.forward, [1]
+
+    def short(*arguments: Any, **named: Any) -> Any:
+        if failures:
+            failures.pop()
+            raise torch.OutOfMemoryError("none left")
+        return forward(*arguments, **named)
+
+    monkeypatch.setattr(model, "forward", short)
+    np.testing.assert_array_equal(model.attention(prompt.prefix, [prompt.query], Meter())[0], wanted)
+    failures[:] = [1] * 99
+    with pytest.raises(ModelOutOfMemory, match=r"no memory for a prompt of .* shorten the list"):
+        model.attention(prompt.prefix, [prompt.query], Meter())
+
+
+@pytest.mark.parametrize("rope", ["dynamic", "longrope"])
+def test_positions_that_depend_on_the_length_are_refused(rope: str, tmp_path: Path) -> None:
+    source = Path(loaded("llama").name)
+    for file in source.iterdir():
+        shutil.copy(file, tmp_path / file.name)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["rope_parameters"] = {"rope_type": rope, "rope_theta": 10000.0, "factor": 2.0}
+    config["rope_parameters"] |= {"short_factor": [1.0] * 8, "long_factor": [2.0] * 8} if rope == "longrope" else {}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelNotAvailable, match=f"positions of type '{rope}'"):
+        _ = LanguageModel(str(tmp_path), device="cpu").model
