@@ -16,17 +16,22 @@ from rag.retrieval.bm25 import Bm25
 from rag.selection.budget import BudgetFill
 from rag.selection.mmr import MaximalMarginalRelevance
 from rag.selection.ordering import Order
+from rag.selection.search import SetSelector
 from rag.values import Chunk, Context, Hit, Query, Ranking, ScoreKind, StageReport
 from tests.fakes import HashingEncoder
 
 QUESTION = Query("How often does the ferry leave?")
 HASHING = HashingEncoder()
 ORDERS: tuple[Order, ...] = ("score", "best-last", "document")
-KINDS = ("budget", "mmr")
+FILLING = ("budget", "mmr")
+"""Selectors that take all that fits; the others leave out what is worth less than its tokens."""
+KINDS = (*FILLING, "search", "search without encoder")
 
 
 def selector(kind: str, order: Order = "score", model: SentenceEncoder | HashingEncoder = HASHING) -> Selector:
-    return BudgetFill(model, order) if kind == "budget" else MaximalMarginalRelevance(model, model, 0.7, order)
+    if kind in FILLING:
+        return BudgetFill(model, order) if kind == "budget" else MaximalMarginalRelevance(model, model, 0.7, order)
+    return SetSelector(count=model, encoder=model if kind == "search" else None, order=order)
 
 
 @pytest.fixture(params=[(kind, order) for kind in KINDS for order in ORDERS], ids="-".join)
@@ -63,10 +68,10 @@ def test_tokens_are_a_recount_of_the_entries_and_within_the_budget(
     assert recount(context, HASHING) == context.tokens <= context.budget == budget
     assert context.ranking is ranking
     assert bool(context.hits) == (budget >= 40)
-    assert (len(context.hits) == len(ranking)) == (budget == 100_000)
+    assert (len(context.hits) == len(ranking)) == (budget == 100_000 and not isinstance(chosen, SetSelector))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FILLING)
 def test_the_packaged_encoder_counts_and_compares_as_well(
     kind: str, ranking: Ranking, encoder: SentenceEncoder
 ) -> None:
@@ -103,7 +108,7 @@ def test_the_budget_is_never_exceeded_and_no_chunk_comes_twice(
     assert all(chunk.text.strip() for chunk in context.chunks)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FILLING)
 def test_what_still_fits_is_taken(kind: str) -> None:
     """Entries count their words and their number: 1 + 6, 1 + 2, 1 + 3 tokens; 3 + 4 = 7 fit, 7 + 3 do not."""
     ranking = ranked("fog fog fog fog fog fog", "ferry ferry", "boat boat boat")
@@ -119,10 +124,16 @@ def test_one_chunk_larger_than_the_budget_is_passed_over(kind: str) -> None:
     assert (context.hits, context.tokens) == ((), 0)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FILLING)
 def test_equal_chunks_are_taken_by_rank(kind: str) -> None:
     context = selector(kind).select(QUESTION, ranked("ferry", "ferry", "ferry"), 4)
     assert [chunk.id for chunk in context.chunks] == ["d0#0", "d1#0"]
+
+
+@pytest.mark.parametrize("kind", ["search", "search without encoder"])
+def test_of_equal_chunks_a_search_takes_the_best_ranked_alone(kind: str) -> None:
+    context = selector(kind).select(QUESTION, ranked("ferry", "ferry", "ferry"), 100)
+    assert [chunk.id for chunk in context.chunks] == ["d0#0"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
