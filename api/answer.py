@@ -21,6 +21,7 @@ from api.request_id import request_id
 from api.schemas import AnswerRequest, AnswerResponse, CitedPlace, TokenUsage, Trace
 from api.search import chosen_pipeline
 from api.service import JSON, Call, Connection, service_of
+from api.waiting import while_connected
 from api.workers import Emit
 from indexes.corpus import clean_text
 from indexes.filters import parse_filter
@@ -54,7 +55,9 @@ async def answer(request: Connection) -> ASGIResponse:
     asked = await service.workers.run(lambda: decode(_READER, body))
     call = Call(service.engine, body, name)
     if not asked.stream:
-        encoded = await service.workers.run(lambda: msgspec.json.encode(_Asking.of(call, asked).whole()))
+        encoded = await while_connected(
+            request, service.workers, lambda: msgspec.json.encode(_Asking.of(call, asked).whole())
+        )
         return ASGIResponse(body=encoded, media_type=JSON)
 
     def broken_off(error: Exception) -> bytes:

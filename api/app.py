@@ -15,6 +15,7 @@ from api.errors import answer_error
 from api.health import alive, ready
 from api.openapi import openapi_config
 from api.request_id import send_request_id
+from api.rerank import rerank
 from api.search import search
 from api.service import Service
 from rag.assemble import Engine
@@ -22,6 +23,7 @@ from rag.assemble import Engine
 ROUTES = (
     search,
     answer,
+    rerank,
     list_collections,
     create_collection,
     collection_status,

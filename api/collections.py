@@ -11,9 +11,9 @@ from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 
 from api.bodies import decode, decoder
+from api.collection_schemas import ChunkingBody, CollectionList, CollectionStatus, CreateCollection, Dropped
 from api.documents import checked_documents
 from api.openapi import documented
-from api.schemas import ChunkingBody, CollectionList, CollectionStatus, CreateCollection, Dropped
 from api.service import Call, Connection, reading, writing
 from indexes import jvm
 from indexes.build import BuildSettings, build

@@ -1,72 +1,118 @@
-"""The shortest way for POST /v1/search: the same work and the same errors, without the framework's layers.
+"""The shortest way for POST /v1/search: the same work and the same errors, without ASGI and the framework's layers.
 
-Routing, parameter models and response objects cost a search more than Lucene does. Everything else, large bodies
-among it, goes to the application; its own route for searches stays, and answers alike.
+Tasks, events, routing and response objects cost a search more than Lucene does. Everything else, large bodies among
+it, goes to the application; its own route for searches stays, and answers alike.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
 import msgspec
-from litestar import Litestar
-from litestar.enums import ScopeType
-from litestar.types import Receive, Scope, Send
+from litestar.types import Scope
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from api.errors import PROBLEM, problem_of
 from api.request_id import request_id
 from api.search import searched
 from api.service import JSON, Call, Service
+from rag.errors import Overloaded
 
 LARGEST = 65_536
-"""Bytes of body that are taken here; more is left to the application, which knows the limits."""
+"""Bytes of body that are taken here; more is left to the application, which knows the limits. uvicorn stops reading a
+connection above this."""
 
 
-class Direct:
-    """An ASGI application in front of another one."""
+class Exchange:
+    """A small search under way on a connection, in the place of uvicorn's cycle of an ASGI request."""
 
-    def __init__(self, app: Litestar) -> None:
-        self._app = app
-        self.service: Service = app.state.service
+    message_event = asyncio.Event()  # nobody waits for it
+    disconnected = False
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == ScopeType.HTTP and scope["path"] == "/v1/search" and _is_small_post(scope):
-            await self._search(scope, receive, send)
+    def __init__(self, scope: Scope, keep_alive: bool) -> None:
+        self.scope = scope
+        self.keep_alive = keep_alive
+        self.body = bytearray()
+        self.more_body = True
+        self.response_complete = False
+        self.found: asyncio.Future[bytes] | None = None
+
+
+class Direct(HttpToolsProtocol):
+    """uvicorn's connection, which answers small searches by itself, one at a time."""
+
+    cycle: Any
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.service: Service = self.config.app.state.service  # type: ignore[union-attr]
+
+    def on_headers_complete(self) -> None:
+        if self.url == b"/v1/search" and self._is_plain() and self._is_free():
+            keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
+            self.cycle = Exchange(self.scope, keep_alive)  # type: ignore[arg-type]
         else:
-            await self._app(scope, receive, send)
+            super().on_headers_complete()
 
-    async def _search(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope.setdefault("state", {})
-        body = await _body(receive)
-        if body is None:
-            return
-        call = Call(self.service.engine, body, request_id(scope))
-        headers = {"x-request-id": call.request_id}
+    def _is_plain(self) -> bool:
+        """True for a POST of a few bytes, sent without asking first and without another protocol in mind."""
+        if self.parser.get_method() != b"POST" or self.expect_100_continue or self.parser.should_upgrade():
+            return False
+        length = next((value for name, value in self.headers if name == b"content-length"), b"")
+        return length.isdigit() and int(length) <= LARGEST
+
+    def _is_free(self) -> bool:
+        """True where no earlier request of this connection is still being answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        if isinstance(self.cycle, Exchange):
+            self._search(self.cycle)
+
+    def _search(self, exchange: Exchange) -> None:
+        call = Call(self.service.engine, bytes(exchange.body), request_id(exchange.scope))
+
+        def answer(done: asyncio.Future[bytes]) -> None:
+            if done.cancelled():
+                return
+            error = done.exception()
+            if error is None:
+                self._respond(exchange, 200, {"x-request-id": call.request_id, "content-type": JSON}, done.result())
+            else:
+                self._fail(exchange, call, error)
+
         try:
-            content = await self.service.workers.run(lambda: msgspec.json.encode(searched(call)))
-            status, kind = 200, JSON
-        except Exception as error:  # noqa: BLE001 - the outermost frame of a request: every error has its answer
-            problem, more = problem_of(error, call.request_id, str(call.engine.home.root))
-            content, status, kind = msgspec.json.encode(problem), problem.status, PROBLEM
-            headers |= {name.lower(): value for name, value in more.items()}
-        headers |= {"content-type": kind, "content-length": str(len(content))}
-        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-        await send({"type": "http.response.start", "status": status, "headers": raw})
-        await send({"type": "http.response.body", "body": content, "more_body": False})
+            exchange.found = self.service.workers.submit(lambda: msgspec.json.encode(searched(call)))
+        except Overloaded as error:
+            self._fail(exchange, call, error)
+        else:
+            exchange.found.add_done_callback(answer)
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """A search that nobody waits for any more is not begun, and a language model in it stops."""
+        if isinstance(self.cycle, Exchange) and self.cycle.found is not None:
+            self.cycle.found.cancel()
+        super().connection_lost(exc)
 
-def _is_small_post(scope: Scope) -> bool:
-    if scope["method"] != "POST":  # type: ignore[typeddict-item]
-        return False
-    length = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
-    return length.isdigit() and int(length) <= LARGEST
+    def _fail(self, exchange: Exchange, call: Call, error: BaseException) -> None:
+        assert isinstance(error, Exception), "the worker threads pass on nothing else"
+        problem, more = problem_of(error, call.request_id, str(call.engine.home.root))
+        headers = {"x-request-id": call.request_id, **more, "content-type": PROBLEM}
+        self._respond(exchange, problem.status, headers, msgspec.json.encode(problem))
 
-
-async def _body(receive: Receive) -> bytes | None:
-    """The whole body, None where the client went away."""
-    parts: list[bytes] = []
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            return None
-        parts.append(message["body"])
-        if not message.get("more_body"):
-            return b"".join(parts)
+    def _respond(self, exchange: Exchange, status: int, headers: Mapping[str, str], content: bytes) -> None:
+        """Head and body in one write, then whatever uvicorn does after an answer: the next request, or a timer."""
+        exchange.response_complete = True
+        if self.transport.is_closing():
+            return
+        lines = [f"{name.lower()}: {value}\r\n" for name, value in headers.items()]
+        lines.append(f"content-length: {len(content)}\r\n")
+        lines.append("\r\n" if exchange.keep_alive else "connection: close\r\n\r\n")
+        default = [b"%b: %b\r\n" % header for header in self.server_state.default_headers]
+        self.transport.write(b"".join([STATUS_LINE[status], *default, "".join(lines).encode("latin-1"), content]))
+        if not exchange.keep_alive:
+            self.transport.close()
+        self.on_response_complete()

@@ -12,9 +12,7 @@ from litestar.params import FromPath, QueryParameter
 from litestar.response.base import ASGIResponse
 
 from api.bodies import decode, decoder
-from api.errors import DocumentNotFound
-from api.openapi import documented
-from api.schemas import (
+from api.collection_schemas import (
     AddDocuments,
     ChangeCounts,
     DeleteDocuments,
@@ -23,6 +21,8 @@ from api.schemas import (
     DocumentList,
     StoredDocument,
 )
+from api.errors import DocumentNotFound
+from api.openapi import documented
 from api.service import Call, Connection, reading, writing
 from indexes.changes import Change
 from indexes.corpus import Document, clean_text

@@ -76,12 +76,25 @@ def numbered(context: Context, explained: bool) -> list[NumberedSource]:
 
 
 def trace(request_id: str, snapshot: Snapshot, pipeline: str, reports: Iterable[StageReport], seconds: float) -> Trace:
-    stages = [
-        StageTrace(r.stage, _milliseconds(r.seconds), r.n_in, r.n_out, r.tokens, r.degraded or UNSET) for r in reports
-    ]
+    stages = [stage_trace(report) for report in reports]
     place = snapshot.place
-    return Trace(request_id, place.name, place.version, snapshot.generation, pipeline, stages, _milliseconds(seconds))
+    return Trace(request_id, place.name, place.version, snapshot.generation, pipeline, stages, milliseconds(seconds))
 
 
-def _milliseconds(seconds: float) -> float:
+def stage_trace(report: StageReport) -> StageTrace:
+    return StageTrace(
+        report.stage,
+        milliseconds(report.seconds),
+        report.n_in,
+        report.n_out,
+        report.tokens,
+        report.degraded or UNSET,
+        report.passes or UNSET,
+        report.decoded or UNSET,
+        report.peak_mb or UNSET,
+        list(report.notes) or UNSET,
+    )
+
+
+def milliseconds(seconds: float) -> float:
     return round(seconds * 1000, 3)

@@ -53,9 +53,10 @@ def searched(call: Call) -> SearchResponse | SearchResponses:
     asked = decode(_READER, call.body)
     pipeline = chosen_pipeline(call.engine, asked.collection, asked.pipeline, None)
     chosen = None if asked.filter is None else parse_filter(asked.filter)
-    snapshot = call.engine.collection(asked.collection).snapshot()
+    collection = call.engine.collection(asked.collection)
 
     def response(ranking: Ranking, start: float) -> SearchResponse:
+        snapshot = collection.latest()  # the search has just looked whether it is the newest
         found = results(ranking, asked.explain)
         seconds = time.perf_counter() - start
         return SearchResponse(found, trace(call.request_id, snapshot, pipeline.name, reports_of(ranking), seconds))

@@ -45,11 +45,11 @@ def server(engine: Engine, announce: Callable[[str], None] = announced) -> Serve
     """A server that is not running yet."""
     chosen: ServerConfig = engine.settings.server
     config = uvicorn.Config(
-        Direct(create_app(engine)),
+        create_app(engine),
         host=chosen.host,
         port=chosen.port,
         loop="uvloop",
-        http="httptools",
+        http=Direct,
         ws="none",
         lifespan="on",
         access_log=False,

@@ -14,6 +14,7 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from rag.errors import Overloaded
+from rag.runtime.meter import cancelled
 
 T = TypeVar("T")
 Emit = Callable[[bytes], None]
@@ -69,9 +70,13 @@ class Workers:
 
     async def run(self, work: Callable[[], T]) -> T:
         """What ``work`` returns or raises, done on a worker thread. Raises Overloaded."""
+        return await self.submit(work)
+
+    def submit(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        """The same, for whoever does not wait here."""
         future: asyncio.Future[T] = self._running_loop().create_future()
         self._take_on(lambda: self._settle(future, work))
-        return await future
+        return future
 
     async def stream(
         self, work: Callable[[Emit], None], last_words: Callable[[Exception], bytes]
@@ -150,6 +155,7 @@ class Workers:
 
     def _settle(self, future: asyncio.Future[T], work: Callable[[], T]) -> None:
         result, failure = None, None
+        cancelled.set(future.cancelled)  # a language model stops where nobody waits any more
         try:
             if not future.cancelled():
                 result = work()

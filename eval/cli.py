@@ -12,7 +12,7 @@ from rag.errors import KvasirError
 
 app = typer.Typer(
     name="kvasir-eval",
-    help="Evaluate retrieval: pipelines on test collections, TREC runs, speed against the bare parts.",
+    help="Evaluate retrieval: pipelines on test collections, TREC runs, rerankers, speed against the bare parts.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -102,12 +102,61 @@ def score(
 
 
 @app.command()
+def rerank(
+    dataset: Annotated[Path, typer.Option(help="A folder in BEIR's layout with the candidates' texts.")],
+    run: Annotated[Path, typer.Option(help="The candidate lists as a TREC run.")],
+    reranker: Annotated[str, typer.Option("--reranker", "-r", help="A reranker's name; none scores the run as it is.")],
+    model: Annotated[str, typer.Option(help="A model by path or hub name, or lexical [env KVASIR_MODEL__NAME].")] = "",
+    depth: Annotated[int, typer.Option(min=1, max=10_000, help="Candidates of a list that are reranked.")] = 100,
+    metrics: Metrics = "nDCG@10",
+    split: Annotated[str, typer.Option(help="The split whose judgements count.")] = "test",
+    qrels: Annotated[
+        Path | None, typer.Option(help="Judgements, instead of the folder's qrels.full.txt or the split's.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=0, help="Take the first queries only, 0 takes all.")] = 0,
+    deadline_ms: Annotated[float, typer.Option(min=0, max=86_400_000, help="Stop a query after that, 0: never.")] = 0.0,
+    max_prefill_tokens: Annotated[int, typer.Option(min=0, help="Most tokens a query, 0 for no limit.")] = 0,
+    run_out: Annotated[Path | None, typer.Option(help="Write the new order as a TREC run.")] = None,
+    home: Home = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Rerank given candidate lists and compare both orders. Needs no index and no Java."""
+    from eval.rerank import run_rerank, show
+    from rag.assemble import Engine
+    from rag.config import load_settings
+    from rag.runtime.meter import Limits
+
+    report = run_rerank(
+        Engine(load_settings(config, home=home)),
+        dataset,
+        run,
+        reranker=reranker,
+        model=model,
+        depth=depth,
+        metrics=metrics,
+        split=split,
+        qrels=qrels,
+        limit=limit,
+        limits=Limits(deadline_ms, max_prefill_tokens),
+        run_out=run_out,
+    )
+    if as_json:
+        _print_json(report.as_json())
+        return
+    from rich.console import Console
+
+    show(report, Console())
+
+
+@app.command()
 def bench(
-    names: Annotated[list[str] | None, typer.Argument(help="bm25 dense build http start [all of them].")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="bm25 dense build http start rerank [all of them].")] = None,
     data: Annotated[Path | None, typer.Option(help="A BEIR folder [env KVASIR_TEST_DATA/scifact].")] = None,
     collection: Annotated[str | None, typer.Option(help="Search this collection as it is; build none.")] = None,
     sample: Annotated[int, typer.Option(min=0, help="Documents of the build benchmark, 0 for all.")] = 1000,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds, each measuring both sides.")] = 5,
+    shape: Annotated[str, typer.Option(help="Of the rerank benchmark: small, qwen2.5-0.5b, qwen2.5-7b.")] = "small",
     home: Home = None,
     config: Config = None,
     as_json: Json = False,
@@ -123,6 +172,7 @@ def bench(
         collection=collection,
         sample=sample,
         repeats=repeats,
+        shape=shape,
     )
     if as_json:
         _print_json(figures.as_json())

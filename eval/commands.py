@@ -44,7 +44,7 @@ def run_beir(
     fetch = depth + _may_hit_themselves(engine, indexed.name, dataset.queries)
     deep = _deep_enough(settings, pipeline, overrides, fetch)
     chosen = engine.pipeline(indexed.name, pipeline, deep)
-    with _shown(len(dataset.queries)) as progress:
+    with shown("search", len(dataset.queries)) as progress:
         evaluated = evaluate(chosen, dataset.queries, depth, fetch=fetch, progress=progress)
     if run_out is not None:
         write_atomic(run_out, "".join(format_run(evaluated.run, chosen.name)).encode())
@@ -85,8 +85,9 @@ def score_run(qrels: Path, run: Path, metrics: str) -> tuple[Scores, int]:
 
 
 @contextmanager
-def _shown(total: int) -> Iterator[Callable[[int], None]]:
+def shown(step: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar with rate and remaining time on stderr, to be told how many of ``total`` are done."""
     from rag.cli_index import shown_progress
 
     with shown_progress() as progress:
-        yield lambda done: progress("search", done, total)
+        yield lambda done: progress(step, done, total)

@@ -59,11 +59,12 @@ def _judgement(line: str, place: str) -> tuple[str, str, int]:
         raise InvalidInput(f"{place}: the grade {columns[2]!r} is no whole number") from None
 
 
-def parse_run(lines: Iterable[str], where: str) -> dict[str, tuple[Scored, ...]]:
+def parse_run(lines: Iterable[str], where: str, *, ties_as_listed: bool = False) -> dict[str, tuple[Scored, ...]]:
     """A TREC run (``qid Q0 docid rank score tag``), each query's documents by falling score.
 
     Ranks are not read: as for trec_eval, the scores decide, compared in single precision, ties by falling
-    document id. Raises InvalidInput with the line's number for a malformed line or a document that comes twice.
+    document id, or with ``ties_as_listed`` by line. Raises InvalidInput with the line's number for a malformed line
+    or a document that comes twice.
     """
     found: dict[str, dict[str, float]] = {}
     for number, line in _numbered(lines):
@@ -79,7 +80,10 @@ def parse_run(lines: Iterable[str], where: str) -> dict[str, tuple[Scored, ...]]
                 f"{where}, line {number}: document {doc_id!r} comes twice for query {query_id!r}; keep its best line"
             )
         documents[doc_id] = score
-    return {query_id: _as_trec_eval(documents) for query_id, documents in found.items()}
+    return {
+        query_id: _by_score(documents.items() if ties_as_listed else sorted(documents.items(), reverse=True))
+        for query_id, documents in found.items()
+    }
 
 
 def _score(text: str, place: str) -> float:
@@ -92,9 +96,8 @@ def _score(text: str, place: str) -> float:
     return score
 
 
-def _as_trec_eval(documents: Mapping[str, float]) -> tuple[Scored, ...]:
-    by_id = sorted(documents.items(), reverse=True)
-    return tuple(Scored(*pair) for pair in sorted(by_id, key=lambda pair: -single(pair[1])))
+def _by_score(documents: Iterable[tuple[str, float]]) -> tuple[Scored, ...]:
+    return tuple(Scored(*pair) for pair in sorted(documents, key=lambda pair: -single(pair[1])))
 
 
 def _numbered(lines: Iterable[str]) -> Iterator[tuple[int, str]]:

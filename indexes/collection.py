@@ -78,6 +78,11 @@ class Collection:
                 self._open = opened
             return opened.snapshot
 
+    def latest(self) -> Snapshot:
+        """The snapshot that was handed out last, without a look at the disk; the newest where there was none."""
+        opened = self._open
+        return self.snapshot() if opened is None else opened.snapshot
+
     def _watched(self, place: Place) -> tuple[str, ...]:
         """The files that change whenever another snapshot is due; as strings, since every search looks at them."""
         directory = self.home.directory(place.name)

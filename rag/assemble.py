@@ -6,15 +6,24 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rag.config import MAX_K, IndexConfig, PipelineConfig, Settings
+from rag.config import MAX_K, IndexConfig, PipelineConfig, RerankerConfig, Settings
+from rag.errors import InvalidConfig
 from rag.pipeline import Pipeline
+from rag.runtime.meter import Limits
 
 if TYPE_CHECKING:
     from indexes.collection import Collection
     from indexes.home import Home
     from rag.encoders import SentenceEncoder
     from rag.protocols import Generator, Reranker, Retriever, Selector
+    from rag.reranking.attention import CalibrationCache
     from rag.reranking.cross_encoder import CrossEncoderModel
+    from rag.runtime.reader import Reader
+
+LEXICAL = "lexical"
+"""The name of the stand-in for a language model that only compares words."""
+
+UNLIMITED = Limits()
 
 
 class Engine:
@@ -32,6 +41,8 @@ class Engine:
         self._encoder: SentenceEncoder | None = None
         self._collections: dict[str, Collection] = {}
         self._cross_encoders: dict[str, CrossEncoderModel] = {}
+        self._language_models: dict[str, Reader] = {}
+        self._calibrations: CalibrationCache | None = None
         self._pipelines: dict[tuple[str, PipelineConfig], Pipeline] = {}
 
     # --- shared parts ---
@@ -53,6 +64,32 @@ class Engine:
                 )
             return self._encoder
 
+    def language_model(self, name: str = "") -> Reader:
+        """The language model by hub name or path, "" for the configured one. All who ask for a name share one.
+
+        Its weights are read when it is first used. Raises InvalidConfig where no model is configured.
+        """
+        chosen = self.settings.model
+        wanted = name or chosen.name
+        if not wanted:
+            raise InvalidConfig(
+                'no language model is set: write [model] name = "PATH" in the settings file, or set KVASIR_MODEL__NAME'
+            )
+        with self._lock:
+            if wanted not in self._language_models:
+                self._language_models[wanted] = self._open_language_model(wanted)
+            return self._language_models[wanted]
+
+    def _open_language_model(self, name: str) -> Reader:
+        if name == LEXICAL:
+            from rag.runtime.lexical import LexicalReader
+
+            return LexicalReader()
+        from rag.language_model import LanguageModel
+
+        chosen = self.settings.model
+        return LanguageModel(name, device=chosen.device, dtype=chosen.dtype, trust_remote_code=chosen.trust_remote_code)
+
     def collection(self, reference: str) -> Collection:
         """The collection by name, alias or name@version. Raises CollectionNotFound."""
         with self._lock:
@@ -71,6 +108,65 @@ class Engine:
                 )
                 self._collections[reference] = Collection(self.home, reference, settings)
             return self._collections[reference]
+
+    # --- rerankers ---
+
+    def reranker(self, name: str, *, model: str = "", depth: int = 100, limits: Limits = UNLIMITED) -> Reranker:
+        """The configured reranker over the ``depth`` best; ``model`` in place of its own.
+
+        Raises InvalidConfig for an unknown name, a model that is missing, or heads that are not known.
+        """
+        chosen = self.settings.reranker(name, model)
+        if chosen.reads:
+            return self._reading(chosen, depth, limits)
+        if chosen.kind == "sentences":
+            from rag.reranking.sentences import SentenceReranker
+
+            return SentenceReranker(self.encoder, depth)
+        from rag.reranking.cross_encoder import CrossEncoderModel, CrossEncoderReranker
+
+        with self._lock:
+            if chosen.model not in self._cross_encoders:
+                self._cross_encoders[chosen.model] = CrossEncoderModel(
+                    chosen.model, device=self.settings.encoder.device
+                )
+            return CrossEncoderReranker(self._cross_encoders[chosen.model], depth)
+
+    def _reading(self, chosen: RerankerConfig, depth: int, limits: Limits) -> Reranker:
+        """A reranker that has a language model read the passages."""
+        reader = self.language_model(chosen.model)
+        common: dict[str, Any] = {"depth": depth, "limits": limits}
+        if chosen.passage_tokens:
+            common["passage_tokens"] = chosen.passage_tokens
+        sort: dict[str, Any] = {"sort": chosen.sort} if chosen.sort else {}
+        match chosen.kind:
+            case "icr":
+                from rag.reranking.attention import AttentionReranker, CalibrationCache
+                from rag.reranking.heads import ALL, head_set
+
+                if chosen.heads != ALL:
+                    head_set(chosen.heads)  # an unknown one is refused before anything is loaded
+                with self._lock:
+                    self._calibrations = self._calibrations or CalibrationCache()
+                common |= {"heads": chosen.heads, "late": chosen.late, "best_last": chosen.best_last}
+                return AttentionReranker(reader, cache=self._calibrations, **common)
+            case "prp":
+                from rag.reranking.pairwise import PairwiseReranker
+
+                return PairwiseReranker(reader, k=chosen.k, **sort, **common)
+            case "setwise":
+                from rag.reranking.setwise import SetwiseReranker
+
+                return SetwiseReranker(reader, k=chosen.k, group=chosen.group, **sort, **common)
+            case "listwise":
+                from rag.reranking.listwise import ListwiseReranker
+
+                return ListwiseReranker(reader, window=chosen.window, stride=chosen.stride, **common)
+            case _:
+                from rag.reranking.pointwise import PointwiseReranker
+
+                kind: Any = "likelihood" if chosen.kind == "likelihood" else "yes-no"
+                return PointwiseReranker(reader, kind=kind, **common)
 
     # --- pipelines ---
 
@@ -112,7 +208,13 @@ class Engine:
             retriever = Fused(retrievers=leaves, weights=weights, fuse=chosen.fuse, depth=chosen.depth)
         if chosen.rerank == "none":
             return retriever
-        return Reranked(retriever, self._reranker(chosen), chosen.depth)
+        reranker = self.reranker(
+            chosen.rerank,
+            model=chosen.rerank_model,
+            depth=chosen.rerank_depth,
+            limits=Limits(chosen.rerank_deadline_ms, chosen.rerank_max_prefill_tokens),
+        )
+        return Reranked(retriever, reranker, chosen.depth)
 
     def _leaf(self, kind: str, collection: Collection, chosen: PipelineConfig) -> Retriever:
         if kind == "bm25":
@@ -127,23 +229,15 @@ class Engine:
 
         return FastForward(collection, self.encoder, chosen.alpha, chosen.depth)
 
-    def _reranker(self, chosen: PipelineConfig) -> Reranker:
-        if chosen.rerank == "sentences":
-            from rag.reranking.sentences import SentenceReranker
-
-            return SentenceReranker(self.encoder, chosen.rerank_depth)
-        from rag.reranking.cross_encoder import CrossEncoderModel, CrossEncoderReranker
-
-        name = chosen.rerank_model
-        if name not in self._cross_encoders:
-            self._cross_encoders[name] = CrossEncoderModel(name, device=self.settings.encoder.device)
-        return CrossEncoderReranker(self._cross_encoders[name], chosen.rerank_depth)
-
     def _selector(self, chosen: PipelineConfig) -> Selector:
         if chosen.select == "mmr":
             from rag.selection.mmr import MaximalMarginalRelevance
 
             return MaximalMarginalRelevance(self.encoder, self.encoder, chosen.mmr_lambda, chosen.order)
+        if chosen.select == "search":
+            from rag.selection.search import SetSelector
+
+            return SetSelector(count=self.encoder, order=chosen.order)
         from rag.selection.budget import BudgetFill
 
         return BudgetFill(self.encoder, chosen.order)

@@ -1,17 +1,16 @@
-"""``kvasir``: index, search, ask, serve and keep collections. Imports nothing heavy before a command runs."""
+"""``kvasir``: index, search, ask, rerank, serve and keep collections. Imports nothing heavy before a command runs."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from rag.cli_models import models, verify
+from rag.cli_options import Config, FilterText, Home, Json, ModelName, PipelineName, Sets, engine_of
 from rag.errors import KvasirError
-
-if TYPE_CHECKING:
-    from rag.assemble import Engine
 
 app = typer.Typer(
     name="kvasir",
@@ -22,13 +21,8 @@ app = typer.Typer(
 )
 collections = typer.Typer(help="List, describe, alias, export, import and drop collections.", rich_markup_mode=None)
 app.add_typer(collections, name="collections")
-
-Home = Annotated[Path | None, typer.Option("--home", help="Where collections live [env KVASIR_HOME, ~/.kvasir].")]
-Config = Annotated[Path | None, typer.Option("--config", help="A settings file [env KVASIR_CONFIG].")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-PipelineName = Annotated[str | None, typer.Option("--pipeline", "-p", help="A pipeline's name.")]
-Sets = Annotated[list[str] | None, typer.Option("--set", help="Override a pipeline key: --set depth=200.")]
-FilterText = Annotated[str | None, typer.Option("--filter", help='A metadata filter as JSON: {"year": {"gte": 2000}}.')]
+app.add_typer(models, name="models")
+app.add_typer(verify, name="verify")
 
 
 def main() -> None:
@@ -56,7 +50,7 @@ def index(
     """Build a collection, or its next version. Stopped, the same command goes on where it was."""
     from rag.cli_index import build_collection
 
-    build_collection(_engine(home, config), name, source, kind, chunking, duplicates, as_json)
+    build_collection(engine_of(home, config), name, source, kind, chunking, duplicates, as_json)
 
 
 @app.command()
@@ -75,7 +69,7 @@ def search(
     """Show the best chunks for a query."""
     from rag.cli_answers import show_search
 
-    show_search(_engine(home, config), name, query, k, pipeline, sets or [], filter_text, explain, as_json)
+    show_search(engine_of(home, config), name, query, k, pipeline, sets or [], filter_text, explain, as_json)
 
 
 @app.command()
@@ -93,7 +87,30 @@ def ask(
     """Answer a question with citations."""
     from rag.cli_answers import show_answer
 
-    show_answer(_engine(home, config), name, question, budget, pipeline, sets or [], filter_text, as_json)
+    show_answer(engine_of(home, config), name, question, budget, pipeline, sets or [], filter_text, as_json)
+
+
+@app.command()
+def rerank(
+    query: str,
+    file: Annotated[
+        str, typer.Argument(help='Passages: a file of {"text", "title", "id"} or plain text a line; - reads stdin.')
+    ] = "-",
+    reranker: Annotated[str, typer.Option("--reranker", "-r", help="A reranker's name: kvasir models list.")] = "icr",
+    model: ModelName = "",
+    top_n: Annotated[int | None, typer.Option(min=1, help="Show the best only.")] = None,
+    deadline_ms: Annotated[float, typer.Option(min=0, max=86_400_000, help="Stop a language model after that.")] = 0.0,
+    max_prefill_tokens: Annotated[int, typer.Option(min=0, help="Most tokens it may compute, 0 for no limit.")] = 0,
+    home: Home = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Order passages by their relevance to a query; needs no collection."""
+    from rag.cli_rerank import show_rerank
+    from rag.runtime.meter import Limits
+
+    limits = Limits(deadline_ms, max_prefill_tokens)
+    show_rerank(engine_of(home, config), query, file, reranker, model, top_n, limits, as_json)
 
 
 @app.command()
@@ -129,7 +146,7 @@ def demo(
     """Index the Python standard library's documentation, once, and ask it a question."""
     from rag.cli_index import build_demo
 
-    engine = _engine(home, config)
+    engine = engine_of(home, config)
     build_demo(engine, as_json)
     from rag.cli_answers import show_answer
 
@@ -141,7 +158,7 @@ def list_collections(home: Home = None, as_json: Json = False) -> None:
     """All collections, and the aliases that point at them."""
     from rag.cli_collections import show_list
 
-    show_list(_engine(home, None), as_json)
+    show_list(engine_of(home, None), as_json)
 
 
 @collections.command("show")
@@ -149,7 +166,7 @@ def show_collection(name: str, home: Home = None, as_json: Json = False) -> None
     """What one collection holds and how it was built."""
     from rag.cli_collections import show_one
 
-    show_one(_engine(home, None), name, as_json)
+    show_one(engine_of(home, None), name, as_json)
 
 
 @collections.command("drop")
@@ -157,7 +174,7 @@ def drop_collection(
     name: str, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False, home: Home = None
 ) -> None:
     """Delete a collection with all its versions."""
-    engine = _engine(home, None)
+    engine = engine_of(home, None)
     engine.home.current(name)
     if not yes:
         typer.confirm(f"delete collection {name!r} and all its versions?", abort=True)
@@ -174,7 +191,7 @@ def alias_collection(
     """Point an alias at a collection or a version, atomically."""
     if (target is None) != remove:
         raise typer.BadParameter("give a target, or --remove")
-    _engine(home, None).home.set_alias(alias, target)
+    engine_of(home, None).home.set_alias(alias, target)
 
 
 @collections.command("export")
@@ -182,7 +199,7 @@ def export_collection(name: str, archive: Path, home: Home = None) -> None:
     """Write one version into one .tar.gz archive."""
     from indexes.archive import export_archive
 
-    export_archive(_engine(home, None).home, name, archive)
+    export_archive(engine_of(home, None).home, name, archive)
 
 
 @collections.command("import")
@@ -190,7 +207,7 @@ def import_collection(name: str, archive: Path, home: Home = None) -> None:
     """Publish an exported archive as a collection's next version."""
     from indexes.archive import import_archive
 
-    place = import_archive(_engine(home, None).home, name, archive)
+    place = import_archive(engine_of(home, None).home, name, archive)
     typer.echo(f"{place.name}@{place.version}")
 
 
@@ -199,7 +216,7 @@ def delete_documents(name: str, doc_ids: list[str], home: Home = None, as_json: 
     """Delete documents from a collection; they are gone everywhere at once."""
     from rag.cli_collections import show_delete
 
-    show_delete(_engine(home, None), name, doc_ids, as_json)
+    show_delete(engine_of(home, None), name, doc_ids, as_json)
 
 
 @collections.command("add")
@@ -214,11 +231,4 @@ def add_documents(
     """Add a source's documents without a rebuild; an id that is already there is replaced."""
     from rag.cli_collections import show_add
 
-    show_add(_engine(home, config), name, source, kind, as_json)
-
-
-def _engine(home: Path | None, config: Path | None) -> Engine:
-    from rag.assemble import Engine
-    from rag.config import load_settings
-
-    return Engine(load_settings(config, home=home))
+    show_add(engine_of(home, config), name, source, kind, as_json)

@@ -12,11 +12,12 @@ from typing import Any
 import typer
 
 from indexes.filters import Filter, parse_filter
+from rag import cli_trace
 from rag.assemble import Engine
 from rag.config import parse_overrides
 from rag.errors import InvalidFilter
 from rag.pipeline import trace
-from rag.values import Answer, Query, Ranking, StageReport
+from rag.values import Answer, Query, Ranking
 
 
 def show_search(
@@ -35,7 +36,7 @@ def show_search(
     ranking = chosen.search(Query(text, filter=_filter(filter_text)), k)
     seconds = time.perf_counter() - started
     if as_json:
-        _print_json({"results": results(ranking, explain), "trace": _trace(trace(ranking), seconds)})
+        _print_json({"results": results(ranking, explain), "trace": cli_trace.as_json(trace(ranking), seconds)})
         return
     for row in results(ranking, explain):
         typer.echo(f"{row['rank']:>3}. {row['relevance']:.3f}  {row['chunk_id']}  {_short(row['title'])}")
@@ -44,7 +45,7 @@ def show_search(
             typer.echo(f"       {stage['stage']:<12} rank {stage['rank']:<4} {stage['kind']} {stage['score']:.4f}")
     if not len(ranking):
         typer.echo("nothing found")
-    _say_trace(trace(ranking), seconds)
+    cli_trace.say(trace(ranking), seconds)
 
 
 def show_answer(
@@ -63,7 +64,7 @@ def show_answer(
     seconds = time.perf_counter() - started
     stages = trace(answer.context.ranking, answer.context.report, answer.report)
     if as_json:
-        _print_json(_answer(question, answer) | {"trace": _trace(stages, seconds)})
+        _print_json(_answer(question, answer) | {"trace": cli_trace.as_json(stages, seconds)})
         return
     typer.echo(f"\nQ: {question}\n")
     typer.echo(textwrap.fill(answer.text, 100))
@@ -72,10 +73,10 @@ def show_answer(
     for number, hit in enumerate(answer.context.hits, start=1):
         mark = "*" if number in cited else " "
         typer.echo(f" {mark}[{number}] {hit.chunk.id}  {_short(hit.chunk.title or hit.chunk.text, 80)}")
-    for note in [*answer.notes, *(stage.degraded for stage in stages if stage.degraded)]:
+    for note in answer.notes:
         typer.echo(f"note: {note}")
     typer.echo("")
-    _say_trace(stages, seconds)
+    cli_trace.say(stages, seconds)
     typer.echo(
         f"{answer.usage.prompt_tokens} tokens read, {answer.usage.completion_tokens} written ({answer.generator})"
     )
@@ -119,15 +120,6 @@ def _answer(question: str, answer: Answer) -> dict[str, Any]:
         "generator": answer.generator,
         "notes": list(answer.notes),
     }
-
-
-def _trace(stages: Sequence[StageReport], seconds: float) -> dict[str, Any]:
-    return {"stages": [asdict(stage) for stage in stages], "seconds": seconds}
-
-
-def _say_trace(stages: Sequence[StageReport], seconds: float) -> None:
-    parts = [f"{s.stage} {1e3 * s.seconds:.0f} ms" + (f" ({s.tokens} tokens)" if s.tokens else "") for s in stages]
-    typer.echo(f"{' | '.join(parts)} | total {1e3 * seconds:.0f} ms")
 
 
 def _filter(text: str | None) -> Filter | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import importlib.util
 import threading
@@ -69,7 +70,8 @@ class SentenceEncoder:
 
     def _load(self) -> SentenceTransformer:
         try:
-            return self._open(local_files_only=not needs_hub(self._path))
+            with _uncollected():
+                return self._open(local_files_only=not needs_hub(self._path))
         except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
             reason = str(error).strip().split("\n")[0][:200]
             raise ModelNotAvailable(
@@ -96,10 +98,9 @@ class SentenceEncoder:
     @property
     def fingerprint(self) -> str:
         """Name and a hash of weights and configuration. Computation in bfloat16 does not change it (cosine .9999)."""
-        with self._lock:
-            if not self._fingerprint:
-                self._fingerprint = f"{Path(self.model_name).name}:{hash_model(self._path) or self._hash_loaded()}"
-            return self._fingerprint
+        if not self._fingerprint:  # without the lock: a local model's needs no loading, and waits for none
+            self._fingerprint = f"{Path(self.model_name).name}:{hash_model(self._path) or self._hash_loaded()}"
+        return self._fingerprint
 
     def _hash_loaded(self) -> str:
         """For a model by hub name: the hash of its weights as loaded."""
@@ -228,6 +229,18 @@ def needs_hub(model: str) -> bool:
     except (httpx.HTTPError, httpx.InvalidURL, ImportError):  # ImportError: a proxy that httpx has no part for
         return False
     return True
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No garbage collection: none of what a model loads is garbage, and looking through it takes a second."""
+    usual = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if usual:
+            gc.enable()
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from rag.runtime.attention import NAME, LayersDone, Readout, attend
 from rag.runtime.families import Family, family_of
 from rag.runtime.keyvalues import KeyValues
 from rag.runtime.meter import Meter
+from rag.runtime.parts import gated_mlp, part_size
 from rag.runtime.prompt import Prompt
 from rag.runtime.reader import Array, Heads, Reader
 from rag.runtime.rows import Rows, no_memory
@@ -25,11 +26,6 @@ Ids = tuple[int, ...]
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
-
-WORK_SHARE = 0.08
-"""Work space of a prefill on a CPU, as a share of the prompt's key/value states: it sets how many tokens go at once."""
-MIN_PART, MAX_PART, PART_CUDA = 48, 512, 8192
-"""Prompt tokens computed at once: bounds on a CPU, and on a GPU, where fewer would leave it idle."""
 
 
 class LanguageModel(Reader):
@@ -211,7 +207,7 @@ class LanguageModel(Reader):
 
     def prefill(self, ids: Sequence[int], states: KeyValues, meter: Meter, last: int) -> None:
         """Compute the states of ``ids`` up to the keys of layer ``last``, part by part."""
-        step = self._part(len(ids))
+        step = part_size(self.model, len(ids))
         for at in range(0, len(ids), step):
             part = ids[at : at + step]
             meter.allow(len(part))
@@ -252,7 +248,7 @@ class LanguageModel(Reader):
                     last=last,
                 )
                 hidden += mixed
-                hidden += _mlp(layer.mlp, layer.post_attention_layernorm(hidden))
+                hidden += gated_mlp(layer.mlp, layer.post_attention_layernorm(hidden))
         except LayersDone:
             return None
         normed: torch.Tensor = core.norm(hidden)
@@ -264,17 +260,6 @@ class LanguageModel(Reader):
         if labels is None:
             return (hidden @ head.T).float()
         return hidden.float() @ head[list(labels)].float().T
-
-    def _part(self, total: int) -> int:
-        """Tokens of a prompt of ``total`` that are computed at once."""
-        model = self.model
-        if model.device.type == "cuda":
-            return PART_CUDA
-        config, size = model.config, model.dtype.itemsize
-        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        kept = 2 * config.num_hidden_layers * config.num_key_value_heads * width * size
-        used = (2 * config.intermediate_size + 8 * config.hidden_size) * size + 5 * total  # 5: the mask, bool and float
-        return int(min(MAX_PART, max(MIN_PART, WORK_SHARE * kept * total / used)))
 
     def _causal(self, past: int, new: int) -> torch.Tensor | None:
         """(1, 1, new, past + new) bool, None for a square."""
@@ -302,11 +287,3 @@ class LanguageModel(Reader):
 
         with torch.inference_mode():
             yield
-
-
-def _mlp(mlp: Any, hidden: torch.Tensor) -> torch.Tensor:
-    """The gated MLP of all known families, with two tensors of its inner width at a time instead of four."""
-    gated = mlp.act_fn(mlp.gate_proj(hidden))
-    gated *= mlp.up_proj(hidden)
-    out: torch.Tensor = mlp.down_proj(gated)
-    return out

@@ -74,15 +74,18 @@ class Pipeline:
                 yield _flagged(piece, str(error)) if isinstance(piece, Answer) else piece
 
     def _checked(self, query: Query, k: int) -> int:
-        if not query.text.strip():
-            raise InvalidQuery("the query is empty; ask something")
-        if len(query.text) > self.max_query_chars:
-            raise InvalidQuery(
-                f"the query has {len(query.text)} characters; the limit is {self.max_query_chars} (max_query_chars)"
-            )
+        check_query(query, self.max_query_chars)
         if not 1 <= k <= self.max_k:
             raise InvalidQuery(f"k = {k}; k lies between 1 and {self.max_k}")
         return k
+
+
+def check_query(query: Query, max_chars: int) -> None:
+    """Raises InvalidQuery for a query without a visible character or with more than ``max_chars`` of all kinds."""
+    if not query.text.strip():
+        raise InvalidQuery("the query is empty; ask something")
+    if len(query.text) > max_chars:
+        raise InvalidQuery(f"the query has {len(query.text)} characters; the limit is {max_chars} (max_query_chars)")
 
 
 def _flagged(answer: Answer, why: str) -> Answer:

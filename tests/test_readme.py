@@ -11,7 +11,7 @@ from pathlib import Path
 from indexes.build import BuildSettings, build
 from indexes.chunking import Chunking
 from indexes.home import Home
-from rag.config import settings_from
+from rag.config import BUILT_IN_RERANKERS, settings_from
 from rag.encoders import SentenceEncoder
 from tests.fakes import ListSource
 from tests.rag.documents import small_documents
@@ -38,6 +38,16 @@ def test_the_ten_lines_run(tmp_path: Path, encoder: SentenceEncoder) -> None:
 
 def test_the_pipeline_table_is_valid() -> None:
     assert "mine" in settings_from(tomllib.loads(block("toml"))).pipelines
+
+
+def test_the_table_of_rerankers_is_valid_and_whole() -> None:
+    _, table = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    settings = settings_from(tomllib.loads(table))
+    assert settings.pipeline("careful").rerank == "heads"
+    assert settings.reranker("heads").model == settings.model.name
+    assert set(re.findall(r"^\| `([a-z-]+)` \|", README.split("## Rerankers")[1], re.MULTILINE)) >= set(
+        BUILT_IN_RERANKERS
+    )
 
 
 def test_the_commands_of_the_readme_are_targets_of_the_makefile() -> None:

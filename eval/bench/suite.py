@@ -15,7 +15,7 @@ from rag.assemble import Engine
 from rag.config import Settings
 from rag.errors import InvalidInput
 
-NAMES = ("bm25", "dense", "build", "http", "start")
+NAMES = ("bm25", "dense", "build", "http", "start", "rerank")
 QUERIES = 100
 """Queries that a benchmark of searches asks."""
 DATA = "KVASIR_TEST_DATA"
@@ -31,14 +31,21 @@ def run_suite(
     collection: str | None,
     sample: int = 1000,
     repeats: int = 5,
+    shape: str = "small",
 ) -> Figures:
     """The figures of the named benchmarks, all where none is named. Raises InvalidInput for an unknown name."""
     chosen = [name for name in NAMES if not names or name in names]
     if unknown := sorted(set(names) - set(NAMES)):
         raise InvalidInput(f"no benchmark {unknown[0]!r}; choose of: {', '.join(NAMES)}")
-    engine = Engine(settings)
-    subject = _subject(engine, data, collection, searched=bool(set(chosen) & {"bm25", "dense", "http"}))
-    figures = [figure for name in chosen for figure in _run(name, engine, subject, sample, repeats)]
+    figures: list[Figure] = []
+    if others := [name for name in chosen if name != "rerank"]:
+        engine = Engine(settings)
+        subject = _subject(engine, data, collection, searched=bool(set(chosen) & {"bm25", "dense", "http"}))
+        figures += [figure for name in others for figure in _run(name, engine, subject, sample, repeats)]
+    if "rerank" in chosen:
+        from eval.bench.reranking import reranking
+
+        figures += reranking(shape, repeats)
     return Figures(figures=figures, commit=commit(), hardware=hardware())
 
 

@@ -28,7 +28,7 @@ class PointwiseReranker(Reranker):
                     of the query's tokens as a question about the passage (UPR)
     passage_tokens  tokens of a passage that are read; 0 reads all
     Equal scores keep their input order. Passages without text are not read and stay behind; so do those that a limit
-    left unread, and a passage that is alone: there is nothing to order.
+    left unread.
     """
 
     model: Reader
@@ -42,7 +42,7 @@ class PointwiseReranker(Reranker):
         found = candidates(ranking, self.depth)
         kind = ScoreKind.SIGMOID_LOGIT if self.kind == "yes-no" else ScoreKind.LIKELIHOOD
         n = len(found.places)
-        if n < 2 or not query.text.strip():
+        if not n or not query.text.strip():
             return found.scored([None] * n, kind=kind, started=started, meter=meter)
         form = (prompts.yes_no if self.kind == "yes-no" else prompts.likelihood)(self.model, query.text)
         passages, notes = found.encoded(self.model, form, self.passage_tokens, together=1)

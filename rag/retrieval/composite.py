@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from rag.errors import ModelOutOfMemory
 from rag.fusion import RRF_C, reciprocal_rank, weighted_sum
 from rag.protocols import Reranker, Retriever
 from rag.retrieval.stage import check_depth
@@ -58,7 +59,10 @@ class Fused(Retriever):
 
 @dataclass(frozen=True)
 class Reranked(Retriever):
-    """The ``depth`` best of a retriever in a reranker's order; a k above ``depth`` is refused."""
+    """The ``depth`` best of a retriever in a reranker's order; a k above ``depth`` is refused.
+
+    Where the reranker's model runs out of memory, the retriever's order stays, and the report says why.
+    """
 
     retriever: Retriever
     reranker: Reranker
@@ -66,7 +70,17 @@ class Reranked(Retriever):
 
     def retrieve(self, query: Query, k: int) -> Ranking:
         check_depth(k, self.depth)
-        return cut(self.reranker.rerank(query, self.retriever.retrieve(query, self.depth)), k)
+        ranking = self.retriever.retrieve(query, self.depth)
+        started = time.perf_counter()
+        try:
+            return cut(self.reranker.rerank(query, ranking), k)
+        except ModelOutOfMemory as error:
+            return cut(_as_it_was(ranking, time.perf_counter() - started, str(error)), k)
+
+
+def _as_it_was(ranking: Ranking, seconds: float, why: str) -> Ranking:
+    report = StageReport("rerank", seconds, len(ranking), len(ranking), degraded=f"nothing was reranked: {why}")
+    return replace(ranking, report=report, inputs=(ranking,))
 
 
 def cut(ranking: Ranking, k: int) -> Ranking:

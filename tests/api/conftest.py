@@ -15,7 +15,6 @@ from litestar.testing import TestClient
 
 from api.app import create_app
 from api.collections import Posted
-from api.direct import Direct
 from api.serve import Server, server
 from indexes.build import BuildSettings, build
 from indexes.chunking import Chunking
@@ -95,13 +94,6 @@ def engine(built_home: Path, tmp_path_factory: pytest.TempPathFactory, make_engi
 
 @pytest.fixture(scope="session")
 def client(engine: Engine) -> Iterator[Client]:
-    with TestClient(Direct(create_app(engine))) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="session")
-def routed(engine: Engine) -> Iterator[Client]:
-    """The application without the direct way in front of it."""
     with TestClient(create_app(engine)) as opened:
         yield opened
 

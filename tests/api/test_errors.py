@@ -36,6 +36,7 @@ STATUS = {
     "JavaNotAvailable": 503,
     "KvasirError": 500,
     "ModelNotAvailable": 503,
+    "ModelOutOfMemory": 503,
     "Overloaded": 429,
     "PipelineNotFound": 404,
     "SourceError": 422,
@@ -133,7 +134,7 @@ def test_an_oversize_body_is_refused(home: object, engine: Engine, make_engine: 
     small = make_engine(engine.home.root, server={"max_body_mb": 1})
     with TestClient(create_app(small)) as client:
         body = b'{"collection": "demo", "query": "' + b"x" * 2**20 + b'"}'
-        for path in ("/v1/search", "/v1/answer", "/v1/collections", "/v1/collections/demo/documents"):
+        for path in ("/v1/search", "/v1/answer", "/v1/collections", "/v1/collections/demo/documents", "/v1/rerank"):
             assert_problem(client.post(path, content=body), 413, "request_entity_too_large")
 
 

@@ -17,14 +17,18 @@ from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance
 
 from api.app import create_app
+from rag.config import ModelConfig
 from tests.api.conftest import Client, MakeEngine, Serving
 
 CHECKS = (not_a_server_error, content_type_conformance, response_schema_conformance)
 FEW = settings(max_examples=20, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
+LEXICAL = ModelConfig(name="lexical")
+
 EXPECTED = {
     ("post", "/v1/search"),
     ("post", "/v1/answer"),
+    ("post", "/v1/rerank"),
     ("get", "/v1/collections"),
     ("post", "/v1/collections"),
     ("get", "/v1/collections/{ref}"),
@@ -89,7 +93,7 @@ def test_the_examples_run_and_their_answers_fit_the_schema(
     home: Path, make_engine: MakeEngine, document: dict[str, Any]
 ) -> None:
     ran = 0
-    with TestClient(create_app(make_engine(home))) as client:
+    with TestClient(create_app(make_engine(home, model=LEXICAL))) as client:
         for method, path, operation in operations(document):
             content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
             for name, example in content.get("examples", {}).items():
@@ -100,13 +104,13 @@ def test_the_examples_run_and_their_answers_fit_the_schema(
                     schema = described["schema"] | {"components": document["components"]}
                     Draft202012Validator(schema).validate(response.json())
                 ran += 1
-    assert ran == 9
+    assert ran == 11
 
 
 def test_a_fuzzer_finds_no_server_error(home: Path, make_engine: MakeEngine, serving: Serving) -> None:
     """Each operation is called with generated requests; a 5xx or an undescribed answer fails."""
     tried: list[int] = []
-    with serving(make_engine(home)) as running:
+    with serving(make_engine(home, model=LEXICAL)) as running:
         url = running.url
         for found in schemathesis.openapi.from_url(f"{url}/schema/openapi.json").get_all_operations():
             assert isinstance(found, Ok)
@@ -128,6 +132,8 @@ def fuzz(cases: Any, url: str, tried: list[int], *, aims: bool) -> None:
                 case.path_parameters["ref"] = "demo"
             if isinstance(case.body, dict) and "collection" in case.body:
                 case.body["collection"] = "demo"
+            if isinstance(case.body, dict) and "documents" in case.body and "model" in case.body:
+                case.body["model"] = "icr"
         response = case.call(base_url=url, timeout=60)
         tried.append(response.status_code)
         case.validate_response(response, checks=CHECKS)

@@ -88,7 +88,7 @@ def test_a_full_queue_is_a_429_and_the_loop_still_turns(slow: Engine, serving: S
 
 def workers_of(running: Server) -> Workers:
     app: Any = running.config.app
-    workers: Workers = app.service.workers
+    workers: Workers = app.state.service.workers
     return workers
 
 

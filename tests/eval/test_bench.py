@@ -134,11 +134,17 @@ def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
 @pytest.mark.timeout(600)
 def test_all_benchmarks_run_on_a_small_folder(beir_folder: Path, tmp_path: Path) -> None:
     settings = load_settings(home=tmp_path / "home", environ={})
-    figures = run_suite(settings, [], data=beir_folder, collection=None, sample=3, repeats=1)
+    figures = run_suite(settings, [], data=beir_folder, collection=None, sample=3, repeats=1, shape="tiny")
     names = [figure.name for figure in figures.figures]
     searches = ["bm25 k=10", "bm25 k=100", "dense k=10", "dense k=100", "build"]
     service = ["http p50, 1 client", "http errors, 32 clients", "http throughput, 32 clients"]
-    assert names == [*searches, *service, "start to ready", "memory when ready"]
+    assert names[: names.index("icr 20 x 100, tokens")] == [*searches, *service, "start to ready", "memory when ready"]
+    tokens = [figure for figure in figures.figures if figure.name.endswith("tokens")]
+    assert [(figure.name, figure.verdict) for figure in tokens] == [
+        ("icr 20 x 100, tokens", "met"),
+        ("icr 100 x 100, tokens", "met"),
+        ("prp heapsort top 10 of 100, tokens", "met"),
+    ]
     errors = figures.figures[names.index("http errors, 32 clients")]
     assert (errors.measured, errors.verdict) == (0.0, "met")
     assert "3 documents" in figures.figures[names.index("build")].note

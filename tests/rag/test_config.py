@@ -11,10 +11,13 @@ import pytest
 
 from rag.config import (
     BUILT_IN,
+    BUILT_IN_RERANKERS,
     EncoderConfig,
     IndexConfig,
+    ModelConfig,
     PipelineConfig,
     RemoteConfig,
+    RerankerConfig,
     ServerConfig,
     Settings,
     load_settings,
@@ -25,11 +28,14 @@ from rag.errors import InvalidConfig, PipelineNotFound
 
 TABLES: dict[str, type] = {
     "encoder": EncoderConfig,
+    "model": ModelConfig,
     "index": IndexConfig,
     "remote": RemoteConfig,
     "server": ServerConfig,
     "pipeline.ask": PipelineConfig,
+    "reranker.prp": RerankerConfig,
 }
+NAMED = {"pipeline.ask": BUILT_IN["ask"], "reranker.prp": BUILT_IN_RERANKERS["prp"]}
 KEYS = [(table, field.name) for table, kind in TABLES.items() for field in fields(kind)]
 
 # A value for each key that no built-in default has.
@@ -43,6 +49,9 @@ OTHER: dict[str, Any] = {
     "max_documents": 9, "retrieve": ("bm25",), "fuse": "zscore", "weights": (0.25, 0.75), "depth": 99, "alpha": 0.25,
     "rerank": "none", "rerank_model": "some/model", "rerank_depth": 9, "select": "mmr", "mmr_lambda": 0.25,
     "order": "document", "k": 9, "budget": 99, "generate": "remote",
+    "rerank_deadline_ms": 9.5, "rerank_max_prefill_tokens": 9, "max_rerank_documents": 9, "max_rerank_chars": 9,
+    "name": "lexical", "kind": "icr", "heads": "some-heads", "late": "QA", "best_last": False, "sort": "sliding",
+    "group": 9, "window": 15, "stride": 9, "passage_tokens": 99,
 }  # fmt: skip
 
 
@@ -113,9 +122,10 @@ def test_every_key_can_be_set_by_the_environment(table: str, key: str) -> None:
     text = str(value).lower() if isinstance(value, bool) else str(list(value) if isinstance(value, tuple) else value)
     name = f"KVASIR_{table}.{key}".upper().replace(".", "__")
     settings = load_settings(environ={name: text})
-    section = settings.pipelines["ask"] if table == "pipeline.ask" else getattr(settings, table)
+    kind, _, named = table.partition(".")
+    section = getattr(settings, f"{kind}s")[named] if named else getattr(settings, table)
     assert getattr(section, key) == value
-    assert value != getattr(BUILT_IN["ask"] if table == "pipeline.ask" else TABLES[table](), key)
+    assert value != getattr(NAMED.get(table) or TABLES[table](), key)
 
 
 @pytest.mark.parametrize("key", ["default_pipeline", "answer_pipeline"])
@@ -171,6 +181,29 @@ def test_every_key_is_explained_in_its_table_s_docstring(table: str, key: str) -
         ({"pipeline": {"mine": {"alpha": float("nan")}}}, "alpha = nan"),
         ({"pipeline": {"mine": {"mmr_lambda": -0.1}}}, "mmr_lambda = -0.1"),
         ({"pipeline": {"mine": {"rerank": "cross-encoder"}}}, "needs rerank_model"),
+        ({"pipeline": {"mine": {"rerank": "sentence"}}}, "no reranker 'sentence'; did you mean 'sentences'"),
+        ({"pipeline": {"mine": {"rerank": ["icr"]}}}, "it takes a string"),
+        ({"pipeline": {"mine": {"rerank": "icr"}}}, r'\[model\] name = "PATH".*KVASIR_MODEL__NAME.*--model.*lexical'),
+        ({"pipeline": {"mine": {"rerank_deadline_ms": -1}}}, "rerank_deadline_ms = -1.0; it lies between 0"),
+        ({"pipeline": {"mine": {"rerank_deadline_ms": float("nan")}}}, "rerank_deadline_ms = nan"),
+        ({"pipeline": {"mine": {"rerank_max_prefill_tokens": -1}}}, "rerank_max_prefill_tokens = -1"),
+        ({"model": {"nmae": "x"}}, "unknown key 'model.nmae'; did you mean 'name'"),
+        ({"model": {"dtype": "float8"}}, "model.dtype = 'float8'; did you mean 'float"),
+        ({"rerankr": {}}, "unknown key 'rerankr'; did you mean 'reranker'"),
+        ({"rerankers": {}}, "unknown key 'rerankers'"),
+        ({"reranker": 7}, "rerankers are tables"),
+        ({"reranker": {"mine": 7}}, r"reranker.mine = 7 is no table; write \[reranker.mine\]"),
+        ({"reranker": {"none": {}}}, 'no reranker can be called "none"'),
+        ({"reranker": {"mine": {"kind": "ircr"}}}, "reranker.mine.kind = 'ircr'; did you mean 'icr'"),
+        ({"reranker": {"mine": {"head": "all"}}}, "unknown key 'reranker.mine.head'; did you mean 'heads'"),
+        ({"reranker": {"mine": {"sort": "heapsort"}}}, "a reranker of kind icr does not sort"),
+        ({"reranker": {"prp": {"sort": "heapsrt"}}}, "sort = 'heapsrt'; did you mean 'heapsort'"),
+        ({"reranker": {"setwise": {"sort": "allpair"}}}, "known: heapsort, insertion, tourrank"),
+        ({"reranker": {"setwise": {"group": 23}}}, "group = 23; it lies between 1 and 22"),
+        ({"reranker": {"listwise": {"window": 21}}}, "window = 21; it lies between 2 and 20"),
+        ({"reranker": {"listwise": {"stride": 20}}}, "stride = 20; it lies between 1 and 19"),
+        ({"reranker": {"prp": {"k": 0}}}, "k = 0; it lies between 1 and 10000"),
+        ({"reranker": {"icr": {"passage_tokens": -1}}}, "passage_tokens = -1"),
         ({"index": {"chunk_tokens": 32, "chunk_overlap": 32}}, "index.chunk_overlap = 32; it lies between 0 and 31"),
         ({"remote": {"base_url": "engine:8000"}}, "starts with http:// or https://"),
         ({"remote": {"temperature": float("nan")}}, "remote.temperature = nan"),
@@ -236,6 +269,36 @@ def test_overrides_read_as_toml_where_they_can() -> None:
 def test_an_override_without_a_key_is_refused(text: str) -> None:
     with pytest.raises(InvalidConfig, match="sets nothing; write key=value"):
         parse_overrides([text])
+
+
+def test_a_reranker_takes_the_pipeline_s_model_then_its_own_then_the_shared_one() -> None:
+    raw = {"model": {"name": "shared"}, "reranker": {"own": {"kind": "prp", "model": "its-own"}, "plain": {}}}
+    settings = settings_from(raw)
+    assert settings.reranker("own", "pipeline-s").model == "pipeline-s"
+    assert settings.reranker("own").model == "its-own"
+    assert settings.reranker("plain").model == "shared"
+    assert settings.reranker("plain").kind == RerankerConfig().kind == "icr"
+
+
+def test_the_shared_language_model_is_no_cross_encoder() -> None:
+    settings = settings_from({"model": {"name": "shared"}})
+    with pytest.raises(InvalidConfig, match="needs rerank_model"):
+        settings.reranker("cross-encoder")
+    assert settings.reranker("cross-encoder", "ce").model == "ce"
+    assert settings.reranker("sentences").model == ""
+
+
+def test_a_reranker_of_every_kind_is_built_in() -> None:
+    assert all(name == reranker.kind for name, reranker in settings_from({}).rerankers.items())
+    assert len(BUILT_IN_RERANKERS) == 8
+
+
+def test_an_unknown_reranker_in_an_override_is_refused_with_the_nearest() -> None:
+    with pytest.raises(InvalidConfig, match="no reranker 'cross-encodr'; did you mean 'cross-encoder'"):
+        settings_from({}).pipeline("hybrid", {"rerank": "cross-encodr"})
+    with pytest.raises(InvalidConfig, match=r"needs a language model.*lexical"):
+        settings_from({}).pipeline("hybrid", {"rerank": "icr"})
+    assert settings_from({}).pipeline("hybrid", {"rerank": "icr", "rerank_model": "lexical"}).rerank == "icr"
 
 
 def test_an_override_is_checked_as_the_file_is() -> None:

@@ -79,8 +79,14 @@ def test_the_lexical_reader_puts_shared_words_first(kind: str) -> None:
     assert numbers(found) == [3, 1, 0, 2]
 
 
-@pytest.mark.parametrize("texts", [(), ("one",), (" ", "one"), (" ", "")])
-def test_without_two_passages_no_model_is_asked(texts: Sequence[str]) -> None:
+def test_one_passage_is_scored_and_stands_before_those_without_text() -> None:
+    found = PointwiseReranker(ScriptedReader(even_or_odd)).rerank(ASKED, ranking_of(" ", "x 7"))
+    assert numbers(found) == [1, 0]
+    assert found[0].score == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("texts", [(), (" ", "")])
+def test_without_a_passage_no_model_is_asked(texts: Sequence[str]) -> None:
     reader = ScriptedReader(even_or_odd)
     found = PointwiseReranker(reader).rerank(ASKED, ranking_of(*texts))
     assert (len(found), reader.shown, found.report.passes) == (len(texts), [], 0)

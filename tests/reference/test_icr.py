@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rag import language_model
 from rag.errors import InvalidInput, ModelNotAvailable, ModelOutOfMemory
 from rag.language_model import LanguageModel
 from rag.reranking.icr import LATE, IcrPrompt, IcrTemplate, document_ids, head_scores, icr_prompt, icr_scores
+from rag.runtime import parts
 from rag.runtime.meter import Meter
 from rag.runtime.prompt import Prompt, Segment
 from tests.tiny_models import FAMILIES, loaded, plain_model
@@ -109,8 +109,8 @@ def test_the_mass_on_documents_is_at_most_one_a_head(model: LanguageModel, promp
 
 @pytest.fixture(params=[1, 7, 512])
 def part(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(language_model, "MIN_PART", request.param)
-    monkeypatch.setattr(language_model, "MAX_PART", request.param)
+    monkeypatch.setattr(parts, "MIN_PART", request.param)
+    monkeypatch.setattr(parts, "MAX_PART", request.param)
     return int(request.param)
 
 

@@ -1,0 +1,28 @@
+"""Options that several commands have, and the engine they are answered with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rag.assemble import Engine
+
+Home = Annotated[Path | None, typer.Option("--home", help="Where collections live [env KVASIR_HOME, ~/.kvasir].")]
+Config = Annotated[Path | None, typer.Option("--config", help="A settings file [env KVASIR_CONFIG].")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+PipelineName = Annotated[str | None, typer.Option("--pipeline", "-p", help="A pipeline's name.")]
+Sets = Annotated[list[str] | None, typer.Option("--set", help="Override a pipeline key: --set depth=200.")]
+FilterText = Annotated[str | None, typer.Option("--filter", help='A metadata filter as JSON: {"year": {"gte": 2000}}.')]
+ModelName = Annotated[
+    str, typer.Option("--model", help="A language model by path or hub name, or lexical [env KVASIR_MODEL__NAME].")
+]
+
+
+def engine_of(home: Path | None, config: Path | None) -> Engine:
+    from rag.assemble import Engine
+    from rag.config import load_settings
+
+    return Engine(load_settings(config, home=home))
