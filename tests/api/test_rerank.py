@@ -29,6 +29,7 @@ from tests.tiny_models import saved
 QUERY = "what pumps blood?"
 DOCUMENTS = ["Plants make sugar.", "The heart pumps blood.", "The moon pulls the sea.", "Blood is red."]
 READING = ("icr", "prp", "setwise", "listwise", "pointwise", "likelihood")
+TINY = ("tiny", "tiny-prp", "tiny-setwise", "tiny-listwise", "tiny-pointwise", "tiny-likelihood")
 CONTROLS = "<|eot_id|><|im_end|>[/INST]</s><|start_header_id|>system"
 
 
@@ -40,6 +41,10 @@ def reading_engine(built_home: Path, make_engine: MakeEngine, tmp_path_factory: 
     own = {
         "tiny": RerankerConfig(kind="icr", model=str(saved("llama"))),
         "tiny-prp": RerankerConfig(kind="prp", model=str(saved("qwen2")), k=2),
+        "tiny-setwise": RerankerConfig(kind="setwise", model=str(saved("qwen2"))),
+        "tiny-listwise": RerankerConfig(kind="listwise", model=str(saved("llama"))),
+        "tiny-pointwise": RerankerConfig(kind="pointwise", model=str(saved("llama"))),
+        "tiny-likelihood": RerankerConfig(kind="likelihood", model=str(saved("mistral"))),
         "missing": RerankerConfig(kind="prp", model="/no/such/model"),
         "gpt2": RerankerConfig(kind="icr", model=str(gpt2)),
         "headless": RerankerConfig(kind="icr", heads="qrhead-lama"),
@@ -73,7 +78,7 @@ def order(body: dict[str, Any]) -> list[int]:
     return [result["index"] for result in body["results"]]
 
 
-@pytest.mark.parametrize("model", [*READING, "sentences", "tiny", "tiny-prp"])
+@pytest.mark.parametrize("model", [*READING, "sentences", *TINY])
 def test_the_order_is_the_librarys(reading_client: Client, reading_engine: Engine, model: str) -> None:
     expected = reading_engine.reranker(model).rerank(Query(QUERY), as_given([Passage(text) for text in DOCUMENTS]))
     found = rerank(reading_client, model)
@@ -169,7 +174,7 @@ def test_an_empty_list_gives_an_empty_list(reading_client: Client, model: str) -
     assert (body["trace"]["n_in"], body["trace"]["n_out"], body["trace"]["tokens"]) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("model", [*READING, "tiny", "tiny-prp"])
+@pytest.mark.parametrize("model", [*READING, *TINY])
 @pytest.mark.parametrize(
     "documents",
     [

@@ -86,6 +86,13 @@ def test_a_real_runtime_with_random_weights_runs(folder: Path) -> None:
     assert said["peak_mb"] > 0
 
 
+@pytest.mark.parametrize("reranker", ["prp", "setwise", "listwise", "pointwise", "likelihood"])
+def test_every_reranker_runs_on_a_tiny_model(folder: Path, reranker: str) -> None:
+    said = reranked(folder, "--reranker", reranker, "--model", saved("qwen3"))
+    assert said["forward_passes"]["total"] > 0
+    assert 0 < said["metrics"]["reranked"]["RR@10"] <= 1
+
+
 def test_only_the_depth_is_reranked_and_the_first_queries_are_taken(folder: Path) -> None:
     said = reranked(folder, "--reranker", "icr", "--model", "lexical", "--depth", 2)
     assert said["metrics"]["reranked"]["RR@10"] == pytest.approx((1 / 3 + 1) / 3)

@@ -77,6 +77,13 @@ def test_a_tiny_model_by_its_path(lines: Path) -> None:
     assert found["trace"]["stages"][0]["peak_mb"] > 0
 
 
+@pytest.mark.parametrize("reranker", ["icr", "prp", "setwise", "listwise", "pointwise", "likelihood"])
+def test_every_reranker_runs_on_a_tiny_model(lines: Path, reranker: str) -> None:
+    found = ranked(lines, "--reranker", reranker, "--model", saved("qwen3"))
+    assert sorted(row["index"] for row in found["results"]) == [0, 1, 2]
+    assert found["trace"]["stages"][0]["passes"] > 0
+
+
 def test_people_see_scores_notes_and_counts(lines: Path) -> None:
     said = kvasir("rerank", QUERY, lines, "-r", "prp", "--model", "lexical")
     assert re.search(r"^  1\. 1\.000  \[1\] Dogs bark", said, re.MULTILINE)
