@@ -41,7 +41,7 @@ def reranking(shape: str, repeats: int) -> Iterator[Figure]:
     for documents in (20, 100):
         yield from _attention(model, documents, repeats if documents == 20 else max(1, repeats // 3), rate)
     yield from _twin(model, repeats)
-    yield from _pairwise(model)
+    yield from _pairwise(model, rate)
 
 
 # --- ICR ---
@@ -164,7 +164,7 @@ def _full_maps(model: LanguageModel, prefix: Sequence[int], suffix: Sequence[int
 # --- PRP ---
 
 
-def _pairwise(model: LanguageModel) -> Iterator[Figure]:
+def _pairwise(model: LanguageModel, rate: float) -> Iterator[Figure]:
     meter, _, asked, whole = _heapsort(random_model("tiny"), 100)
     yield Figure(
         name="prp heapsort top 10 of 100, tokens",
@@ -179,6 +179,8 @@ def _pairwise(model: LanguageModel) -> Iterator[Figure]:
     judge, _ = _judge(model, SORTED)
     prompts = [prompt for pair in asked for prompt in judge.prompts(pair)]
 
+    needs = meter.prefill * flops(model, 1)
+
     def one_by_one() -> None:
         for prompt in prompts:
             _plain_prefill(model, prompt.ids)
@@ -191,7 +193,8 @@ def _pairwise(model: LanguageModel) -> Iterator[Figure]:
         target=1.5,
         at_least=True,
         note=f"{meter.prefill} tokens computed in {meter.passes} passes; floor: transformers, {len(prompts)} whole "
-        f"prompts of {whole} tokens one at a time",
+        f"prompts of {whole} tokens one at a time. {needs / 1e9:.0f} GFLOP must be done: {needs / took / 1e9:.0f} "
+        f"GFLOP/s, {needs / took / rate:.0%} of a large matrix product here",
     )
 
 
