@@ -21,6 +21,7 @@ test: $(STAMP)
 # uv reads neither pip's configuration nor PIP_FIND_LINKS; plain pip is the way where uv cannot install.
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12"; exit 1; }
+	@echo "setting up .venv, a minute or two"
 	@$(PYTHON) -m venv .venv || { echo "the venv module is missing; install it: apt-get install python3-venv"; exit 1; }
 	@$(BIN)/python -m pip install --quiet uv 2>/dev/null; \
 	UV_FIND_LINKS="$$PIP_FIND_LINKS" $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -e '.[dev]' 2>/dev/null \

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rag.config import MAX_K, IndexConfig, PipelineConfig, RerankerConfig, Settings
+from rag.config import LEXICAL, MAX_K, IndexConfig, PipelineConfig, RerankerConfig, Settings
 from rag.errors import InvalidConfig
 from rag.pipeline import Pipeline
 from rag.runtime.meter import Limits
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from rag.reranking.attention import CalibrationCache
     from rag.reranking.cross_encoder import CrossEncoderModel
     from rag.runtime.reader import Reader
-
-LEXICAL = "lexical"
-"""The name of the stand-in for a language model that only compares words."""
 
 UNLIMITED = Limits()
 

@@ -18,6 +18,7 @@ from rag.errors import InvalidConfig, PipelineNotFound
 from rag.tables import (
     BUILT_IN,
     BUILT_IN_RERANKERS,
+    LEXICAL,
     MAX_K,
     EncoderConfig,
     IndexConfig,
@@ -33,6 +34,7 @@ from rag.tables import (
 __all__ = [
     "BUILT_IN",
     "BUILT_IN_RERANKERS",
+    "LEXICAL",
     "MAX_K",
     "EncoderConfig",
     "IndexConfig",
@@ -84,8 +86,13 @@ class Settings:
 
         Raises InvalidConfig for a name that is not configured, and where the reranker needs a model and has none.
         """
+        if name == LEXICAL:
+            raise InvalidConfig(
+                f"{LEXICAL!r} is no reranker but a stand-in for the language model: take the reranker icr with "
+                f'--model {LEXICAL}, KVASIR_MODEL__NAME={LEXICAL} or [model] name = "{LEXICAL}"'
+            )
         if name not in self.rerankers:
-            raise InvalidConfig(f"no reranker {name!r}{nearest(name, ['none', *self.rerankers])}")
+            raise InvalidConfig(f"no reranker {name!r}{nearest(name, self.rerankers)}")
         found = self.rerankers[name]
         chosen = model or found.model or (self.model.name if found.reads else "")
         if found.kind == "cross-encoder" and not chosen:

@@ -11,6 +11,8 @@ from typing import Literal, get_args
 from rag.errors import InvalidConfig
 
 MAX_K = 10_000
+LEXICAL = "lexical"
+"""The stand-in for a language model."""
 MAX_DEADLINE_MS = 86_400_000.0
 MAX_PREFILL = 10**9
 

@@ -19,10 +19,9 @@ class Passage:
 
 
 def as_given(passages: Sequence[Passage]) -> Ranking:
-    """The passages as hits with scores n, n - 1, ... 1; ``place_of`` leads back to the list."""
-    n = len(passages)
-    hits = tuple(Hit(_chunk(place, passage), float(n - place)) for place, passage in enumerate(passages))
-    return Ranking(hits, ScoreKind.RANK, StageReport("given", n_out=n), bound=float(max(1, n)))
+    """The passages as hits in their order, all with score 0: nobody has ranked them. ``place_of`` leads back."""
+    hits = tuple(Hit(_chunk(place, passage), 0.0) for place, passage in enumerate(passages))
+    return Ranking(hits, ScoreKind.RANK, StageReport("given", n_out=len(hits)))
 
 
 def place_of(hit: Hit) -> int:

@@ -55,6 +55,17 @@ def lines(tmp_path: Path) -> Path:
 # --- rerank ---
 
 
+def test_where_nobody_ranked_the_passages_their_order_counts_for_nothing() -> None:
+    texts = ["Plants make sugar.", "Rivers carry water.", "Dogs bark.", "The heart pumps blood."]
+    found = json.loads(kvasir("rerank", "what pumps blood?", "-", "-r", "sentences", "--json", stdin="\n".join(texts)))
+    assert found["results"][0]["index"] == 3
+
+
+def test_the_stand_in_for_a_model_is_no_reranker(lines: Path) -> None:
+    with pytest.raises(InvalidConfig, match="stand-in for the language model: take the reranker icr"):
+        kvasir("rerank", QUERY, lines, "-r", "lexical")
+
+
 @pytest.mark.parametrize("reranker", ["icr", "prp", "setwise", "listwise", "pointwise", "likelihood"])
 def test_every_reranker_finds_the_line(lines: Path, reranker: str) -> None:
     found = ranked(lines, "--reranker", reranker, "--model", "lexical")
@@ -169,9 +180,9 @@ def test_a_later_line_that_is_no_passage_is_named(tmp_path: Path, line: str, why
 def test_a_list_is_a_ranking_in_its_own_order() -> None:
     ranking = as_given([Passage("b"), Passage("a"), Passage("b\x00", "t", "id")])
     assert [(place_of(hit), hit.chunk.text, hit.score) for hit in ranking] == [
-        (0, "b", 3),
-        (1, "a", 2),
-        (2, "b\ufffd", 1),
+        (0, "b", 0),
+        (1, "a", 0),
+        (2, "b\ufffd", 0),
     ]
     assert [ranking.relevance(hit) for hit in ranking] == pytest.approx([1, 2 / 3, 1 / 3])
 
