@@ -161,7 +161,7 @@ def rerank_lists(
     run: dict[str, tuple[Scored, ...]] = {}
     seconds, reports = [], []
     for done, (query_id, documents) in enumerate(lists.given.items(), start=1):
-        given = as_given([lists.passages[document.doc_id] for document in documents])
+        given = as_given([lists.passages[document.doc_id] for document in documents], ranked=True)
         started = time.perf_counter()
         ranking = given if reranker is None else reranker.rerank(Query(lists.queries[query_id], query_id), given)
         seconds.append(time.perf_counter() - started)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,7 +149,9 @@ class LanguageModel(Reader):
         layers, width = self.shape
         if heads is not None and not all(0 <= i < layers and all(0 <= h < width for h in heads[i]) for i in heads):
             raise InvalidInput(f"a head of the set lies outside the model's {layers} layers of {width} heads")
-        with self._turns.turn(meter), self._inference():
+        import torch
+
+        with self._turns.turn(meter), torch.inference_mode():
             found = self._read(ids, ends, meter, heads, per_head=per_head)
             if found is None:
                 self._rows.forget()
@@ -280,10 +281,3 @@ class LanguageModel(Reader):
             raise InvalidInput(
                 f"a prompt of {tokens} tokens; {self.name!r} reads at most {self.context}: shorten list or query"
             )
-
-    @contextmanager
-    def _inference(self) -> Iterator[None]:
-        import torch
-
-        with torch.inference_mode():
-            yield

@@ -18,10 +18,15 @@ class Passage:
     id: str = ""
 
 
-def as_given(passages: Sequence[Passage]) -> Ranking:
-    """The passages as hits in their order, all with score 0: nobody has ranked them. ``place_of`` leads back."""
-    hits = tuple(Hit(_chunk(place, passage), 0.0) for place, passage in enumerate(passages))
-    return Ranking(hits, ScoreKind.RANK, StageReport("given", n_out=len(hits)))
+def as_given(passages: Sequence[Passage], *, ranked: bool = False) -> Ranking:
+    """The passages as hits in their order. ``place_of`` leads back to the list.
+
+    ranked  the order is a first stage's: scores are n, n - 1, ... 1; else all are 0, for nobody has ranked them
+    """
+    n = len(passages)
+    scores = [float(n - place) if ranked else 0.0 for place in range(n)]
+    hits = tuple(Hit(_chunk(place, passages[place]), score) for place, score in enumerate(scores))
+    return Ranking(hits, ScoreKind.RANK, StageReport("given", n_out=n), bound=float(max(1, n)))
 
 
 def place_of(hit: Hit) -> int:

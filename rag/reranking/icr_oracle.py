@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from rag.errors import InvalidInput, KvasirError
+from rag.reranking.heads import HeadSet
 from rag.reranking.icr import IcrPrompt, IcrTemplate, document_ids, head_scores, icr_prompt, icr_scores
 from rag.runtime.meter import Meter
 from rag.runtime.prompt import Prompt, Segment
@@ -163,8 +164,7 @@ def _differing_ids(prompt: IcrPrompt, expected: Mapping[str, Any]) -> list[str]:
 def _heads(case: Mapping[str, Any]) -> Heads | None:
     if case["heads"] == "all":
         return None
-    layers = sorted({layer for layer, _ in case["heads"]})
-    return {layer: tuple(sorted(head for at, head in case["heads"] if at == layer)) for layer in layers}
+    return HeadSet(case["id"], tuple((layer, head) for layer, head in case["heads"])).by_layer()
 
 
 def _largest(found: Any, expected: Any) -> float:

@@ -62,10 +62,6 @@ class PromptTokenizer:
         """True where ``control`` is a control string of this tokenizer."""
         return control in self._added
 
-    def id_of(self, control: str) -> int:
-        """The id of a control string. Raises KeyError."""
-        return self._added[control]
-
     def start(self, *parts: str | Control) -> Ids:
         """The ids at the start of a prompt, with the tokenizer's own first token (BOS) where it has one."""
         return self._first + self._pieces(parts, fresh=True)

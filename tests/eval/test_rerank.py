@@ -69,6 +69,15 @@ def test_the_run_as_it_is_scores_what_one_sees_by_eye(folder: Path) -> None:
     assert "1 judged queries have no list and score 0" in said["notes"]
 
 
+def test_a_list_that_is_not_reranked_keeps_its_order_in_the_run_that_is_written(folder: Path, tmp_path: Path) -> None:
+    reranked(folder, "--reranker", "none", "--run-out", tmp_path / "out.trec")
+    rows = [line.split() for line in (tmp_path / "out.trec").read_text().splitlines()]
+    for query, docs in ORDER.items():
+        scores = {doc: float(score) for name, _, doc, _, score, _ in rows if name == query}
+        assert sorted(scores, key=lambda doc: -scores[doc]) == docs
+        assert len(set(scores.values())) == len(docs)
+
+
 @pytest.mark.parametrize("reranker", ["icr", "prp", "setwise", "listwise", "pointwise", "likelihood"])
 def test_the_stand_in_puts_the_judged_documents_first(folder: Path, reranker: str) -> None:
     said = reranked(folder, "--reranker", reranker, "--model", "lexical")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -12,16 +11,12 @@ import pytest
 from rag.errors import InvalidInput
 from rag.language_model import LanguageModel
 from rag.reranking.icr_oracle import TOLERANCE, CaseResult, verify
+from tests.data import shared_oracle
 
 
 @pytest.fixture(scope="module")
 def oracle() -> Path:
-    """Looked for in KVASIR_TEST_ORACLES, or in ``shared/oracles`` beside the checkout where that is not set."""
-    beside = Path(__file__).resolve().parents[3] / "shared" / "oracles"
-    folder = Path(os.environ.get("KVASIR_TEST_ORACLES") or beside) / "icr"
-    if not folder.is_dir():
-        pytest.skip(f"no ICR oracle in {folder}: set KVASIR_TEST_ORACLES to the folder that holds icr/cases.jsonl")
-    return folder
+    return shared_oracle("icr")
 
 
 def load(folder: Path) -> LanguageModel:

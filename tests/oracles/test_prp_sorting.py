@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
@@ -11,33 +10,26 @@ import pytest
 from rag.errors import InvalidConfig
 from rag.reranking.prp_oracle import Case, Report, agreeing, read_cases, verify
 from rag.reranking.sorting import Memo, Pair, heapsort, quickselect, sliding
+from tests.data import shared_oracle
 
 BY_HAND = Path(__file__).parent / "prp"
 
 
 @pytest.fixture
-def shared_oracle() -> Path:
-    """The reference lists made with ielab/llm-rankers; skips, saying why, where they are not on this machine.
-
-    Looked for in KVASIR_TEST_ORACLES, or in ``shared/oracles`` beside the checkout where that is not set.
-    """
-    beside = Path(__file__).resolve().parents[3] / "shared" / "oracles"
-    folder = Path(os.environ.get("KVASIR_TEST_ORACLES") or beside) / "prp"
-    if not folder.is_dir():
-        pytest.skip(f"no PRP oracle in {folder}: set KVASIR_TEST_ORACLES to the folder that holds prp/cases.jsonl")
-    return folder
+def oracle() -> Path:
+    return shared_oracle("prp")
 
 
 def test_six_lists_worked_out_by_hand() -> None:
     assert verify(BY_HAND) == Report(cases=6, passed=6, failures=())
 
 
-def test_every_shared_list(shared_oracle: Path) -> None:
-    assert verify(shared_oracle) == Report(cases=38, passed=38, failures=())
+def test_every_shared_list(oracle: Path) -> None:
+    assert verify(oracle) == Report(cases=38, passed=38, failures=())
 
 
-def test_a_heap_built_by_levels_gives_every_shared_order_and_count(shared_oracle: Path) -> None:
-    for case in read_cases(shared_oracle):
+def test_a_heap_built_by_levels_gives_every_shared_order_and_count(oracle: Path) -> None:
+    for case in read_cases(oracle):
         memo = Memo(agreeing(case.answers))
         result, expected = heapsort(case.n, case.k, memo, batched=True), case.expected.heapsort
         assert (result.order, result.comparisons, memo.computed) == (
@@ -47,9 +39,9 @@ def test_a_heap_built_by_levels_gives_every_shared_order_and_count(shared_oracle
         )
 
 
-def test_quickselect_gives_the_top_k_of_every_shared_list_without_ties_and_cycles(shared_oracle: Path) -> None:
+def test_quickselect_gives_the_top_k_of_every_shared_list_without_ties_and_cycles(oracle: Path) -> None:
     """In a strict total order, and there alone, the allpair scores are n-1, n-2 ... 0."""
-    total = [case for case in read_cases(shared_oracle) if set(case.expected.allpair.scores) == set(range(case.n))]
+    total = [case for case in read_cases(oracle) if set(case.expected.allpair.scores) == set(range(case.n))]
     assert len(total) >= 13
     for case in total:
         compare = agreeing(case.answers)

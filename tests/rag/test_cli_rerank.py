@@ -184,6 +184,9 @@ def test_a_list_is_a_ranking_in_its_own_order() -> None:
         (1, "a", 0),
         (2, "b\ufffd", 0),
     ]
+    ranked = as_given([Passage("b"), Passage("a"), Passage("b")], ranked=True)
+    assert [(place_of(hit), hit.score) for hit in ranked] == [(0, 3), (1, 2), (2, 1)]
+    assert [ranked.relevance(hit) for hit in ranked] == pytest.approx([1, 2 / 3, 1 / 3])
 
 
 # --- verify ---

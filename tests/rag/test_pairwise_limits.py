@@ -28,10 +28,6 @@ ASKED = Query("q")
 __all__ = ["one_thread"]
 
 
-def shuffled(n: int, seed: int = 0) -> list[int]:
-    return random.Random(seed).sample(range(n), n)
-
-
 # --- limits ---
 
 

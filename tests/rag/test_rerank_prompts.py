@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from typing import get_args
 
 import pytest
@@ -24,10 +23,6 @@ from tests.tiny_models import CONTROLS, FAMILIES, loaded, one_thread
 SORTS = get_args(Sort)
 ASKED = Query("q")
 __all__ = ["one_thread"]
-
-
-def shuffled(n: int, seed: int = 0) -> list[int]:
-    return random.Random(seed).sample(range(n), n)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

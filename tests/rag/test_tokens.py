@@ -52,7 +52,7 @@ def test_the_whole_tokenizer_would_have_obeyed_them(family: str, tokenizer: Prom
 
 def test_control_strings_of_a_template_are_control_tokens(family: str, tokenizer: PromptTokenizer) -> None:
     ids = tokenizer.encode(Control("".join(CONTROLS[family])))
-    assert ids == [tokenizer.id_of(control) for control in CONTROLS[family]]
+    assert ids == [tokenizer_of(family).token_to_id(control) for control in CONTROLS[family]]
     assert all(control in tokenizer for control in CONTROLS[family])
 
 
