@@ -9,9 +9,12 @@ from typing import Any
 import jsonschema
 import pytest
 
-from eval.rerank import load_lists, rerank_lists
-from eval.trec import parse_run
+from eval.rerank import Lists, load_lists, rerank_lists
+from eval.trec import Scored, parse_run
 from rag.errors import InvalidConfig, InvalidInput, SourceError
+from rag.protocols import Reranker
+from rag.reranking.given import Passage
+from rag.values import Query, Ranking
 from tests.data import shared_data
 from tests.eval.conftest import write_beir
 from tests.eval.test_cli import COUNT, NUMBER, an_object, run
@@ -76,6 +79,20 @@ def test_a_list_that_is_not_reranked_keeps_its_order_in_the_run_that_is_written(
         scores = {doc: float(score) for name, _, doc, _, score, _ in rows if name == query}
         assert sorted(scores, key=lambda doc: -scores[doc]) == docs
         assert len(set(scores.values())) == len(docs)
+
+
+def test_a_reranker_is_told_the_first_stages_order() -> None:
+    seen: list[list[float]] = []
+
+    class Recorder(Reranker):
+        def rerank(self, query: Query, ranking: Ranking) -> Ranking:
+            seen.append([hit.score for hit in ranking])
+            return ranking
+
+    passages = {name: Passage(name, "", name) for name in "abc"}
+    given = {"q": tuple(Scored(name, score) for name, score in (("b", 9.0), ("c", 5.0), ("a", 1.0)))}
+    rerank_lists(Recorder(), Lists("made", {"q": "what?"}, given, passages, {"q": {"a": 1}}))
+    assert seen[-1] == [3.0, 2.0, 1.0]
 
 
 @pytest.mark.parametrize("reranker", ["icr", "prp", "setwise", "listwise", "pointwise", "likelihood"])
