@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rag.encoders import has_bfloat16, hash_model, local_path, needs_hub
 from rag.errors import InvalidInput, ModelNotAvailable, ModelOutOfMemory
@@ -21,6 +21,7 @@ from rag.runtime.tokens import PromptTokenizer, controls_of
 from rag.runtime.turns import Turns
 
 Ids = tuple[int, ...]
+T = TypeVar("T")
 
 if TYPE_CHECKING:
     import torch
@@ -145,41 +146,29 @@ class LanguageModel(Reader):
         self, prefix: Prompt, suffixes: Sequence[Prompt], meter: Meter, heads: Heads | None, *, per_head: bool
     ) -> list[Array]:
         ids, ends = prefix.ids, [suffix.ids for suffix in suffixes]
-        self._check(len(ids) + max(map(len, ends)))
+        self.check(len(ids) + max(map(len, ends)))
         layers, width = self.shape
         if heads is not None and not all(0 <= i < layers and all(0 <= h < width for h in heads[i]) for i in heads):
             raise InvalidInput(f"a head of the set lies outside the model's {layers} layers of {width} heads")
-        import torch
+        last = layers - 1 if heads is None else max(heads)
 
-        with self._turns.turn(meter), torch.inference_mode():
-            found = self._read(ids, ends, meter, heads, per_head=per_head)
-            if found is None:
-                self._rows.forget()
-                found = self._read(ids, ends, meter, heads, per_head=per_head)
-        if found is None:
-            raise ModelOutOfMemory(f"no memory for a prompt of {len(ids)} tokens; shorten the list or the passages")
-        return found
-
-    def _read(
-        self, ids: Ids, ends: Sequence[Ids], meter: Meter, heads: Heads | None, *, per_head: bool
-    ) -> list[Array] | None:
-        """The attention of each end to ``ids``; None where memory ran out, nothing of the try held."""
-        last = self.shape[0] - 1 if heads is None else max(heads)
-        found: list[Array] = []
-        try:
+        def read() -> list[Array]:
             states = self.memory(1, len(ids) + max(map(len, ends)), last + 1)
             self.prefill(ids, states, meter, last)
-            for end in ends:
-                readout = Readout(len(ids), self.shape, heads, per_head=per_head)
-                meter.allow(len(end))
-                self.forward(self._tensor([end]), states, self._causal(len(ids), len(end)), readout=readout, last=last)
-                meter.count(len(end), held=states.bytes)
-                assert readout.rows is not None
-                found.append(readout.rows.cpu().numpy())
-        except (MemoryError, RuntimeError) as error:
-            if no_memory(error):
-                return None
-            raise
+            return [self.read_behind(end, states, meter, heads, per_head=per_head) for end in ends]
+
+        return self.alone(meter, read, len(ids))
+
+    def read_behind(
+        self, ids: Ids, states: KeyValues, meter: Meter, heads: Heads | None, *, per_head: bool = False
+    ) -> Array:
+        """The attention of ``ids`` to each token that ``states`` hold. For whoever has the turn."""
+        readout = Readout(states.length, self.shape, heads, per_head=per_head)
+        meter.allow(len(ids))
+        self.follow(ids, states, readout=readout, last=self.shape[0] - 1 if heads is None else max(heads))
+        meter.count(len(ids), held=states.bytes)
+        assert readout.rows is not None
+        found: Array = readout.rows.cpu().numpy()
         return found
 
     # --- labels ---
@@ -191,6 +180,23 @@ class LanguageModel(Reader):
         return self._rows.likelihood(prompts, meter)
 
     # --- passes ---
+
+    def alone(self, meter: Meter, work: Callable[[], T], tokens: int) -> T:
+        """What ``work`` gives while nobody else runs the model; tried again with nothing kept where memory ran out.
+
+        Not to be called from within ``work``. Raises ModelOutOfMemory, OutOfBudget, Cancelled.
+        """
+        import torch
+
+        with self._turns.turn(meter), torch.inference_mode():
+            for _ in range(2):
+                try:
+                    return work()
+                except (MemoryError, RuntimeError) as error:
+                    if not no_memory(error):
+                        raise
+                self._rows.forget()
+        raise ModelOutOfMemory(f"no memory for a prompt of {tokens} tokens; shorten the list or the passages")
 
     def memory(self, batch: int, capacity: int, layers: int | None = None) -> KeyValues:
         """Room for the states of ``capacity`` tokens in the first ``layers`` layers."""
@@ -212,9 +218,16 @@ class LanguageModel(Reader):
         for at in range(0, len(ids), step):
             part = ids[at : at + step]
             meter.allow(len(part))
-            self.forward(self._tensor([part]), states, self._causal(states.length, len(part)), last=last)
+            self.follow(part, states, last=last)
             states.keep(len(part))
             meter.count(len(part), passes=int(at == 0), held=states.bytes)
+
+    def follow(
+        self, ids: Sequence[int], states: KeyValues, *, readout: Readout | None = None, last: int = -1
+    ) -> torch.Tensor | None:
+        """``forward`` of one sequence that sees all that ``states`` hold, and itself causally."""
+        mask = self._causal(states.length, len(ids))
+        return self.forward(self._tensor([ids]), states, mask, readout=readout, last=last)
 
     def forward(
         self,
@@ -234,7 +247,8 @@ class LanguageModel(Reader):
 
         core: Any = self.model.model
         if positions is None:
-            positions = torch.arange(states.length, states.length + ids.shape[1], device=ids.device)[None]
+            first = states.length - states.shift
+            positions = torch.arange(first, first + ids.shape[1], device=ids.device)[None]
         hidden = core.embed_tokens(ids)
         rope = core.rotary_emb(hidden, position_ids=positions)
         try:
@@ -246,6 +260,7 @@ class LanguageModel(Reader):
                     past_key_values=states,
                     position_embeddings=rope,
                     readout=readout,
+                    contexts=states.contexts,
                     last=last,
                 )
                 hidden += mixed
@@ -276,7 +291,8 @@ class LanguageModel(Reader):
 
         return torch.tensor(ids, dtype=torch.long, device=self.model.device)
 
-    def _check(self, tokens: int) -> None:
+    def check(self, tokens: int) -> None:
+        """Raises InvalidInput for a prompt longer than the model reads."""
         if tokens > self.context:
             raise InvalidInput(
                 f"a prompt of {tokens} tokens; {self.name!r} reads at most {self.context}: shorten list or query"

@@ -7,6 +7,7 @@ the softmax rows of the new tokens are computed in float32, reduced to one numbe
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,6 +20,26 @@ BLOCK_BYTES = 2**18
 
 class LayersDone(Exception):
     """The last layer that is needed has given what is wanted of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contexts:
+    """Keys ``start`` to ``stop`` of chunks that were read in parallel, and the correction of attention to them.
+
+    Their softmax has ``temperature``, and its log-sum-exp is multiplied by scale * temperature before it is merged
+    with that of all other keys. APE (2502.05431), as its released code has it.
+    """
+
+    start: int
+    stop: int
+    temperature: float
+    scale: float
+
+    def correct(self, scores: torch.Tensor) -> None:
+        """Change scores (..., keys) in place so that their plain softmax is the merged one."""
+        among = scores[..., self.start : self.stop]
+        among /= self.temperature
+        among += (self.scale * self.temperature - 1) * among.logsumexp(dim=-1, keepdim=True)
 
 
 class Readout:
@@ -72,6 +93,7 @@ def attend(
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
     readout: Readout | None = None,
+    contexts: Contexts | None = None,
     last: int = -1,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
@@ -82,9 +104,11 @@ def attend(
     """
     layer: int = module.layer_idx  # type: ignore[assignment]
     if readout is not None and readout.wants(layer):
-        _read(query, key, attention_mask, scaling, readout, layer)
+        _read(query, key, attention_mask, scaling, readout, contexts, layer)
     if layer == last:
         raise LayersDone
+    if contexts is not None:
+        return _corrected(query, key, value, attention_mask, scaling, contexts), None
     return _sdpa(query, key, value, attention_mask, scaling).transpose(1, 2).contiguous(), None
 
 
@@ -110,12 +134,37 @@ def _sdpa(
     return out.reshape(batch, heads, rows, width)  # a view, but for CUDA kernels that lay heads out last
 
 
+def _corrected(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    scaling: float | None,
+    contexts: Contexts,
+) -> torch.Tensor:
+    """(B, T, Hq, d) with softmax rows in float32, one key/value head at a time."""
+    import torch
+
+    batch, heads, rows, width = query.shape
+    group = heads // key.shape[1]
+    out = torch.empty(batch, rows, heads, width, dtype=query.dtype, device=query.device)
+    for at in range(key.shape[1]):
+        own = slice(at * group, (at + 1) * group)
+        scores = (query[:, own].float() * (scaling or width**-0.5)) @ key[:, at : at + 1].float().mT
+        if mask is not None:
+            scores.masked_fill_(~mask, float("-inf"))
+        contexts.correct(scores)
+        out[:, :, own] = (scores.softmax(dim=-1) @ value[:, at : at + 1].float()).transpose(1, 2).to(out.dtype)
+    return out
+
+
 def _read(
     query: torch.Tensor,
     key: torch.Tensor,
     mask: torch.Tensor | None,
     scaling: float | None,
     readout: Readout,
+    contexts: Contexts | None,
     layer: int,
 ) -> None:
     """Softmax rows of one sequence, head block by head block, in float32 and in place."""
@@ -138,6 +187,8 @@ def _read(
                 scores.masked_fill_(hidden, float("-inf"))
             else:
                 scores.masked_fill_(torch.ones_like(scores[0], dtype=torch.bool).triu(1), float("-inf"))
+            if contexts is not None:
+                contexts.correct(scores)
             scores -= scores.amax(dim=-1, keepdim=True)
             scores.exp_()
             scores /= scores.sum(dim=-1, keepdim=True)

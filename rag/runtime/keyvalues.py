@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+    from rag.runtime.attention import Contexts
+
 
 class KeyValues:
     """Keys and values of a batch of token sequences, layer by layer.
@@ -14,10 +16,22 @@ class KeyValues:
     keys, values  one tensor a layer: (batch, kv_heads, capacity, head_dim); ``length`` positions of it are valid
     A forward pass writes behind ``length`` and returns views of what is there; ``keep`` makes its tokens valid.
     Without ``keep`` the next pass overwrites them: that is how several suffixes use one prefix.
+
+    shift     how far the positions of new tokens lie below their places: chunks read in parallel share positions
+    contexts  the keys of such chunks, where attention to them is corrected
     """
 
-    def __init__(self, keys: list[torch.Tensor], values: list[torch.Tensor], length: int = 0) -> None:
+    def __init__(
+        self,
+        keys: list[torch.Tensor],
+        values: list[torch.Tensor],
+        length: int = 0,
+        *,
+        shift: int = 0,
+        contexts: Contexts | None = None,
+    ) -> None:
         self.keys, self.values, self.length = keys, values, length
+        self.shift, self.contexts = shift, contexts
 
     @property
     def bytes(self) -> int:
