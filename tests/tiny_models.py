@@ -42,6 +42,18 @@ QUERY = "When was the lighthouse of Vendel built?"
 TEXTS = [*SENTENCES[3:7], "Cats", "A lighthouse. " * 9, "灯台 🙂", SENTENCES[0] + SENTENCES[1]]
 """Of very different lengths."""
 CONTEXT = 2048
+ROPES: dict[str, dict[str, float]] = {
+    "default": {},
+    "linear": {"factor": 2.0},
+    "llama3": {
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 256,
+    },
+    "yarn": {"factor": 8.0, "original_max_position_embeddings": 256},
+}
+"""Kinds of positions and their parameters."""
 SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -61,14 +73,14 @@ def one_thread() -> Iterator[None]:
 
 
 @cache
-def saved(family: str) -> Path:
+def saved(family: str, rope: str = "default") -> Path:
     """The directory of the family's model, made once a process: safetensors, config.json and tokenizer.json."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     directory = Path(mkdtemp(prefix=f"tiny-{family}-")) / f"tiny-{family}"
     wrapped(family).save_pretrained(str(directory))
-    _weights(family, len(tokenizer_of(family).get_vocab())).save_pretrained(str(directory))
+    _weights(family, len(tokenizer_of(family).get_vocab()), rope).save_pretrained(str(directory))
     return directory
 
 
@@ -105,7 +117,7 @@ def plain_model(family: str) -> Any:
     return model.eval()
 
 
-def _weights(family: str, vocabulary: int) -> Any:
+def _weights(family: str, vocabulary: int, rope: str = "default") -> Any:
     """3 layers (Qwen3: 2), width 64, 4 query heads on 2 key heads; initializer_range 0.2 lets attention differ."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -125,6 +137,7 @@ def _weights(family: str, vocabulary: int) -> Any:
         bos_token_id=None,
         eos_token_id=None,
         pad_token_id=None,
+        rope_parameters={"rope_type": rope, "rope_theta": 10_000.0, **ROPES[rope]},
     )
     torch.manual_seed(FAMILIES.index(family))
     model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]

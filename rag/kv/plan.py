@@ -1,0 +1,110 @@
+"""What a composition will do, before any state is touched: where each piece stands and which tokens are computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rag.errors import InvalidInput
+from rag.kv.craft import Context, Variant, cfo, wanting
+from rag.kv.modes import Mode
+from rag.kv.states import ChunkStates
+
+Ids = tuple[int, ...]
+Chunk = ChunkStates | Variant | Sequence[int]
+"""What is cached of a chunk, or its token ids where nothing is."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """The prefix or a chunk at its place.
+
+    states  what is cached of it;  exact  true where these are what the full prefill would give here
+    before  the chunks in front of it
+    """
+
+    ids: Ids
+    start: int
+    states: ChunkStates | None
+    context: Context
+    before: tuple[Ids, ...]
+    exact: bool
+
+    @property
+    def stop(self) -> int:
+        return self.start + len(self.ids)
+
+    @property
+    def places(self) -> range:
+        return range(self.start, self.stop)
+
+
+def pieces_of(prefix: ChunkStates | Sequence[int], chunks: Sequence[Chunk]) -> list[Piece]:
+    """The prefix, then the chunks in order. Raises InvalidInput for a prefix that was read behind something."""
+    if isinstance(prefix, ChunkStates) and prefix.behind:
+        raise InvalidInput(f"a prefix stands first, but its states were read behind {prefix.behind} tokens")
+    ids, states = (prefix.ids, prefix) if isinstance(prefix, ChunkStates) else (tuple(prefix), None)
+    found = [Piece(ids, 0, states, Context(), (), states is not None)]
+    before: tuple[Ids, ...] = ()
+    for chunk in chunks:
+        states, context = _states_of(chunk)
+        ids = tuple(chunk) if states is None and isinstance(chunk, Sequence) else states.ids if states else ()
+        start = found[-1].stop
+        exact = states is not None and states.behind == start and context.before == before
+        found.append(Piece(ids, start, states, context, before, exact))
+        before = (*before, ids) if ids else before
+    return found
+
+
+def _states_of(chunk: Chunk) -> tuple[ChunkStates | None, Context]:
+    if isinstance(chunk, Variant):
+        return chunk.states, chunk.context
+    return (chunk, Context()) if isinstance(chunk, ChunkStates) else (None, Context())
+
+
+def reusable(pieces: Sequence[Piece]) -> int:
+    """How many leading pieces are exact."""
+    return next((i for i, piece in enumerate(pieces) if piece.ids and not piece.exact), len(pieces))
+
+
+def to_compute(mode: Mode, pieces: Sequence[Piece]) -> list[int]:
+    """Places of the tokens to compute from the first layer on, ascending.
+
+    A piece without states is computed whole, an exact one never; of the others, what the mode says.
+    """
+    found: list[int] = []
+    for piece in pieces:
+        if piece.states is None:
+            found += piece.places
+        elif not piece.exact:
+            found += _of(mode, piece)
+    return found
+
+
+def _of(mode: Mode, piece: Piece) -> Sequence[int]:
+    length = len(piece.ids)
+    match mode.kind:
+        case "independent" | "ape":
+            return ()
+        case "link":
+            return piece.places[: mode.k]
+        case "blend":
+            return piece.places if mode.share else ()
+        case "craft":
+            share = cfo(piece.context, piece.before, mode.alpha)
+            if piece.before == piece.context.before:  # and yet not exact: it was read behind another prefix, or none
+                share = min(1.0, mode.alpha * piece.context.cci)
+            return [piece.start + i for i in wanting(piece.context, length, share)]
+    return piece.places
+
+
+def all_exact(mode: Mode, pieces: Sequence[Piece], computed: Sequence[int]) -> bool:
+    """True where the composed states are those of the full prefill."""
+    if mode.parallel:
+        chunks = [piece for piece in pieces[1:] if piece.ids]
+        plain = (mode.temperature, mode.scale) == (1.0, 1.0)
+        return not chunks or (plain and len(chunks) == 1 and chunks[0].exact)
+    if mode.kind == "blend" and mode.share < 1:
+        computed = [place for piece in pieces if piece.states is None for place in piece.places]
+    known = {place for piece in pieces if piece.exact for place in piece.places}
+    return known.union(computed) >= set(range(pieces[-1].stop))
