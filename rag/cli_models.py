@@ -149,5 +149,39 @@ def verify_selection(
     raise typer.Exit(0 if report.passed else 1)
 
 
+@verify.command("cache")
+def verify_cache(
+    model: Annotated[str, typer.Option("--model", help="A language model by path or hub name.")],
+    dtype: Annotated[Literal["fp32", "bf16", "fp16"], typer.Option(help="The numbers it computes in.")] = "fp32",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
+    prompts: Annotated[int, typer.Option(min=1, help="Prompts the divergence of blend is averaged over.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Whether cached chunk states fit together as they must, on this model and device; exit code 1 where not."""
+    from rag.kv.cachecheck import verify as run_checks
+    from rag.language_model import LanguageModel
+
+    kind = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}[dtype]
+    report = run_checks(LanguageModel(model, device=device, dtype=kind), prompts=prompts)
+    if as_json:
+        checks = [
+            {"check": c.name, "tolerance": c.tolerance, "found": _finite(c.found), "passed": c.passed}
+            for c in report.checks
+        ]
+        said = {"model": report.model, "dtype": report.dtype, "device": report.device, "passed": report.passed}
+        typer.echo(json.dumps(said | {"checks": checks}))
+    else:
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table("check", "tolerance", "found", "", title=f"{report.model}, {report.dtype} on {report.device}")
+        for c in report.checks:
+            table.add_row(c.name, f"{c.tolerance:.1e}", f"{c.found:.1e}", "ok" if c.passed else "FAIL")
+        Console().print(table)
+        passed = sum(check.passed for check in report.checks)
+        typer.echo(f"{'PASS' if report.passed else 'FAIL'}: {passed}/{len(report.checks)} checks")
+    raise typer.Exit(0 if report.passed else 1)
+
+
 def _finite(value: float) -> float | None:
     return value if isfinite(value) else None
