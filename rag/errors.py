@@ -8,6 +8,8 @@ KvasirError
 |- CollectionError ...        (indexes.errors)
 |- ModelNotAvailable          a model that is not on this machine or cannot be loaded
 |- ModelOutOfMemory           a prompt does not fit into the memory that is left
+|- BadCache                   stored states that are damaged, or not those that were asked for: a miss
+|- CacheUnavailable           a store of states that does not answer, or takes nothing more
 |- GeneratorUnavailable       the remote engine did not answer; the pipeline falls back
 '- Overloaded                 the queue is full; come back in ``retry_after`` seconds
 """
@@ -32,6 +34,8 @@ from indexes.errors import (
 )
 
 __all__ = [
+    "BadCache",
+    "CacheUnavailable",
     "CollectionBusy",
     "CollectionDamaged",
     "CollectionError",
@@ -74,6 +78,14 @@ class ModelNotAvailable(KvasirError):
 
 class ModelOutOfMemory(KvasirError):
     """A prompt that does not fit into the memory that is left, even alone."""
+
+
+class BadCache(KvasirError):
+    """Stored states that are damaged, of another format, or not those that were asked for."""
+
+
+class CacheUnavailable(KvasirError):
+    """A store of states that does not answer, or that has no room."""
 
 
 class GeneratorUnavailable(KvasirError):

@@ -1,0 +1,163 @@
+"""States by tokens: names, checks and encoding in front of any store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from rag.errors import BadCache, CacheUnavailable
+from rag.kv.flight import SingleFlight
+from rag.kv.key import Fingerprint, chunk_key, chunk_prefix
+from rag.kv.layout import StoredChunk, encode, parse
+from rag.kv.quantize import Scheme
+from rag.kv.states import ChunkStates
+from rag.kv.store import ChunkCacheStore, Value
+
+
+@dataclass(slots=True)
+class CacheReport:
+    """Counted since the cache was made. A difference of two says whether a question met trouble.
+
+    damaged      values that were there and were no chunk, or another one: deleted, and a miss
+    unavailable  times the store did not answer, or would not keep: a miss, or nothing kept
+    trouble      the last reason of either
+    """
+
+    hits: int = 0
+    misses: int = 0
+    damaged: int = 0
+    unavailable: int = 0
+    trouble: str = ""
+
+
+class ChunkCache:
+    """Chunk states of one model, one way of storing and one tenant, in a store that others may share.
+
+    get and put never raise for the store: what does not answer is a miss, and ``report`` says why. A value counts only
+    if its checksums, its fingerprint and its token ids are the ones that were asked for, and with a secret its seal.
+    Tensors that come back may be views of what the store holds: do not write to them.
+    """
+
+    def __init__(
+        self,
+        store: ChunkCacheStore,
+        fingerprint: Fingerprint,
+        scheme: Scheme = "bf16",
+        *,
+        secret: bytes = b"",
+        allow_int4: bool = False,
+    ) -> None:
+        if scheme == "int4" and not allow_int4:
+            raise ValueError("int4 is not allowed for this model before it has been measured; store int8")
+        self.store, self.scheme = store, scheme
+        self.fingerprint = fingerprint.stored_as(f"{fingerprint.scheme}/{scheme}")
+        self.report = CacheReport()
+        self._digest = self.fingerprint.digest
+        self._secret = secret
+        self._flights: SingleFlight[ChunkStates] = SingleFlight()
+
+    def key(self, ids: Sequence[int], variant: str = "0") -> str:
+        return chunk_key(ids, self._digest, variant)
+
+    def get(self, ids: Sequence[int], variant: str = "0") -> ChunkStates | None:
+        """The chunk's states on the CPU, None where they are not there or not sound."""
+        return self.get_many([ids], variant)[0]
+
+    def get_many(self, chunks: Sequence[Sequence[int]], variant: str = "0") -> list[ChunkStates | None]:
+        """One answer a chunk, in order."""
+        keys = [self.key(ids, variant) for ids in chunks]
+        try:
+            values = self.store.get_many(keys)
+        except CacheUnavailable as error:
+            self._unavailable(error)
+            values = [None] * len(keys)
+        return [self._read(*one, variant) for one in zip(keys, chunks, values, strict=True)]
+
+    def put(self, states: ChunkStates, variant: str = "0", *, cost: float | None = None) -> bool:
+        """True where the store keeps them. ``cost``: milliseconds of prefill they save, one a token where not known.
+
+        Raises ValueError for states that cannot be stored: shapes that do not fit, inf or nan.
+        """
+        value = encode(states, self.scheme, self._digest, variant, secret=self._secret, allow_int4=True)
+        try:
+            return self.store.put(self.key(states.ids, variant), value, cost or float(len(states.ids)))
+        except CacheUnavailable as error:
+            self._unavailable(error)
+            return False
+
+    def get_or_make(
+        self, ids: Sequence[int], make: Callable[[], ChunkStates], variant: str = "0", *, cost: float | None = None
+    ) -> ChunkStates:
+        """The stored states, or those that ``make`` gives, which are then stored; threads that ask at once make once.
+
+        What is made comes back as it was made, what is stored as the scheme keeps it.
+        """
+
+        def found_or_made() -> ChunkStates:
+            found = self.get(ids, variant)
+            if found is not None:
+                return found
+            made = make()
+            self.put(made, variant, cost=cost)
+            return made
+
+        return self._flights.do(self.key(ids, variant), found_or_made)
+
+    def contains(self, ids: Sequence[int], variant: str = "0") -> bool:
+        """True where the store has a value of that name; it is not looked into."""
+        try:
+            return self.store.contains(self.key(ids, variant))
+        except CacheUnavailable as error:
+            self._unavailable(error)
+            return False
+
+    def delete(self, chunks: Iterable[Sequence[int]], variant: str = "0") -> int:
+        """How many were there, of this model and tenant. Raises CacheUnavailable: they may still be there then."""
+        return self.store.delete([self.key(ids, variant) for ids in chunks])
+
+    def _read(self, key: str, ids: Sequence[int], value: Value | None, variant: str) -> ChunkStates | None:
+        if value is None:
+            self.report.misses += 1
+            return None
+        try:
+            states = self._expected(parse(value, secret=self._secret), ids, variant).read()
+        except BadCache as error:
+            self.report.misses += 1
+            self.report.damaged += 1
+            self.report.trouble = str(error)
+            self._discard(key)
+            return None
+        self.report.hits += 1
+        return states
+
+    def _expected(self, stored: StoredChunk, ids: Sequence[int], variant: str) -> StoredChunk:
+        """The chunk itself. Raises BadCache where it is not the one that was asked for."""
+        described = stored.description
+        if (described.fingerprint, described.variant, described.scheme) != (self._digest, variant, self.scheme):
+            raise BadCache("a stored chunk was read by another model, or in another way, than its name says")
+        if stored.ids != tuple(ids):
+            raise BadCache("a stored chunk holds other tokens than its name says")
+        return stored
+
+    def _discard(self, key: str) -> None:
+        try:
+            self.store.delete([key])
+        except CacheUnavailable as error:
+            self._unavailable(error)
+
+    def _unavailable(self, error: CacheUnavailable) -> None:
+        self.report.unavailable += 1
+        self.report.trouble = str(error)
+
+
+def forget(store: ChunkCacheStore, chunks: Iterable[Sequence[int]]) -> int:
+    """Deletes everything stored of these chunks: of all models, tenants and variants. How many values there were.
+
+    Looks through all names once, whatever the number of chunks. Raises CacheUnavailable where not all could be reached.
+    """
+    prefixes = {chunk_prefix(ids) for ids in chunks}
+    if not prefixes:
+        return 0
+    length = len(next(iter(prefixes)))
+    names = store.keys()
+    return store.delete([name for name in names if name[:length] in prefixes])

@@ -1,0 +1,99 @@
+"""Stores one behind the other, the fastest first; what one cannot do is reported, and the others go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import ParamSpec, TypeVar
+
+from rag.errors import CacheUnavailable
+from rag.kv.store import ChunkCacheStore, StoreStats, Tally, Value
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class TieredStore:
+    """A store over stores. A value found below is put into every tier above; a value put goes into all.
+
+    get, get_many, put, contains, keys and stats never raise for a tier that does not answer: it is passed over, and
+    ``stats`` and ``tiers_stats`` say so. delete tries every tier and raises CacheUnavailable when one of them did not
+    answer: what must not be kept may still be there.
+    """
+
+    def __init__(self, tiers: Sequence[ChunkCacheStore]) -> None:
+        if not tiers:
+            raise ValueError("a store needs at least one tier")
+        self.name, self.tiers = "+".join(tier.name for tier in tiers), tuple(tiers)
+        self._tally = Tally()
+
+    def get(self, key: str) -> Value | None:
+        return self.get_many([key])[0]
+
+    def get_many(self, keys: Sequence[str]) -> list[Value | None]:
+        found: dict[str, Value] = {}
+        for depth, tier in enumerate(self.tiers):
+            missing = [key for key in dict.fromkeys(keys) if key not in found]
+            if not missing:
+                break
+            nothing: list[Value | None] = [None] * len(missing)
+            for key, value in zip(missing, self._try(nothing, tier.get_many, missing), strict=True):
+                if value is not None:
+                    found[key] = value
+                    for above in self.tiers[:depth]:
+                        self._try(False, above.put, key, value)
+        return [self._tally.found(found.get(key)) for key in keys]
+
+    def put(self, key: str, value: Value, cost: float = 1.0) -> bool:
+        """True where at least one tier keeps it."""
+        kept = [self._try(False, tier.put, key, value, cost) for tier in self.tiers]
+        self._tally.puts += any(kept)
+        self._tally.refused += not any(kept)
+        return any(kept)
+
+    def delete(self, keys: Sequence[str]) -> int:
+        """The most that one tier held. Raises CacheUnavailable where a tier did not answer; the others are done."""
+        counts, troubles = [0], []
+        for tier in self.tiers:
+            try:
+                counts.append(tier.delete(keys))
+            except CacheUnavailable as error:
+                self._tally.failed(str(error))
+                troubles.append(f"{tier.name}: {error}")
+        if troubles:
+            raise CacheUnavailable(f"not deleted everywhere ({'; '.join(troubles)}); delete again when it answers")
+        return max(counts)
+
+    def contains(self, key: str) -> bool:
+        return any(self._try(False, tier.contains, key) for tier in self.tiers)
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        names = [self._try(iter(()), tier.keys, prefix) for tier in self.tiers]
+        return iter(dict.fromkeys(name for some in names for name in some))
+
+    def stats(self) -> StoreStats:
+        """Hits and misses of the whole; entries and bytes of the tier that holds most."""
+        below = self.tiers_stats()
+        largest = max(below, key=lambda one: (one.entries, one.nbytes))
+        return self._tally.stats(self.name, largest.entries, largest.nbytes)
+
+    def tiers_stats(self) -> list[StoreStats]:
+        """One a tier; a tier that does not answer says only that."""
+        below = []
+        for tier in self.tiers:
+            try:
+                below.append(tier.stats())
+            except CacheUnavailable as error:
+                self._tally.failed(str(error))
+                below.append(StoreStats(name=tier.name, errors=1, trouble=str(error)))
+        return below
+
+    def close(self) -> None:
+        for tier in self.tiers:
+            tier.close()
+
+    def _try(self, otherwise: T, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
+        try:
+            return work(*args, **named)
+        except CacheUnavailable as error:
+            self._tally.failed(str(error))
+            return otherwise
