@@ -20,6 +20,7 @@ from rag.tables import (
     BUILT_IN_RERANKERS,
     LEXICAL,
     MAX_K,
+    CacheConfig,
     EncoderConfig,
     IndexConfig,
     ModelConfig,
@@ -36,6 +37,7 @@ __all__ = [
     "BUILT_IN_RERANKERS",
     "LEXICAL",
     "MAX_K",
+    "CacheConfig",
     "EncoderConfig",
     "IndexConfig",
     "ModelConfig",
@@ -63,6 +65,7 @@ class Settings:
     redis_url: str = ""
     encoder: EncoderConfig = EncoderConfig()
     model: ModelConfig = ModelConfig()
+    cache: CacheConfig = CacheConfig()
     index: IndexConfig = IndexConfig()
     remote: RemoteConfig = RemoteConfig()
     server: ServerConfig = ServerConfig()
@@ -80,6 +83,14 @@ class Settings:
         if found.rerank != "none":
             self.reranker(found.rerank, found.rerank_model)
         return found
+
+    def caching(self) -> CacheConfig:
+        """[cache] with its store and its Redis URL decided. Raises InvalidConfig for redis without a URL."""
+        url = self.cache.redis_url or self.redis_url
+        if self.cache.store == "redis" and not url:
+            raise InvalidConfig('cache.store = "redis" needs a URL; set KVASIR_REDIS_URL or redis_url in [cache]')
+        store = self.cache.store if self.cache.store != "auto" else "redis" if url else "files"
+        return replace(self.cache, store=store, redis_url=url)
 
     def reranker(self, name: str, model: str = "") -> RerankerConfig:
         """The named reranker with the model it will use: ``model``, its own, or the shared language model.

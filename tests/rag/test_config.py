@@ -12,6 +12,7 @@ import pytest
 from rag.config import (
     BUILT_IN,
     BUILT_IN_RERANKERS,
+    CacheConfig,
     EncoderConfig,
     IndexConfig,
     ModelConfig,
@@ -29,6 +30,7 @@ from rag.errors import InvalidConfig, PipelineNotFound
 TABLES: dict[str, type] = {
     "encoder": EncoderConfig,
     "model": ModelConfig,
+    "cache": CacheConfig,
     "index": IndexConfig,
     "remote": RemoteConfig,
     "server": ServerConfig,
@@ -52,6 +54,9 @@ OTHER: dict[str, Any] = {
     "rerank_deadline_ms": 9.5, "rerank_max_prefill_tokens": 9, "max_rerank_documents": 9, "max_rerank_chars": 9,
     "name": "lexical", "kind": "icr", "heads": "some-heads", "late": "QA", "best_last": False, "sort": "sliding",
     "group": 9, "window": 15, "stride": 9, "passage_tokens": 99,
+    "store": "memory", "redis_url": "redis://other", "redis_cluster": True, "redis_reads": 9, "redis_timeout": 9.5,
+    "redis_pause": 9.5, "ttl": 9.5, "directory": "/states", "disk_mb": 9, "memory_mb": 9, "scheme": "int8",
+    "hmac_key_env": "MY_SEAL", "tenant_env": "MY_TENANT",
 }  # fmt: skip
 
 
@@ -209,6 +214,12 @@ def test_every_key_is_explained_in_its_table_s_docstring(table: str, key: str) -
         ({"remote": {"temperature": float("nan")}}, "remote.temperature = nan"),
         ({"server": {"port": 65_536}}, "server.port = 65536; it lies between 0 and 65535"),
         ({"max_query_chars": 0}, "max_query_chars = 0"),
+        ({"cache": {"store": "file"}}, "cache.store = 'file'; did you mean 'files'"),
+        ({"cache": {"scheme": "int9"}}, "cache.scheme = 'int9'; did you mean 'int"),
+        ({"cache": {"redis_url": "http://r"}}, "starts with redis://, rediss:// or unix://"),
+        ({"cache": {"redis_timeout": 0}}, "cache.redis_timeout = 0"),
+        ({"cache": {"ttl": -1}}, "cache.ttl = -1"),
+        ({"cache": {"disk_mb": -1}}, "cache.disk_mb = -1"),
     ],
 )
 def test_refuses_with_the_value_the_rule_and_the_nearest_key(raw: dict[str, Any], message: str) -> None:
@@ -316,3 +327,36 @@ def test_the_key_is_read_from_the_variable_that_is_named(monkeypatch: pytest.Mon
     remote = RemoteConfig(api_key_env="MY_KEY")
     assert remote.api_key == "s3cret"
     assert "s3cret" not in repr(remote)
+
+
+# --- where states are kept ---
+
+
+def test_states_are_kept_in_files_and_in_redis_where_a_url_is_set() -> None:
+    assert settings_from({}).caching().store == "files"
+    shared = settings_from({"redis_url": "redis://r"}).caching()
+    assert (shared.store, shared.redis_url) == ("redis", "redis://r")
+    own = settings_from({"redis_url": "redis://r", "cache": {"redis_url": "rediss://own"}}).caching()
+    assert (own.store, own.redis_url) == ("redis", "rediss://own")
+    assert settings_from({"redis_url": "redis://r", "cache": {"store": "files"}}).caching().store == "files"
+
+
+def test_redis_without_a_url_is_refused_when_states_are_wanted() -> None:
+    settings = settings_from({"cache": {"store": "redis"}})
+    with pytest.raises(InvalidConfig, match="set KVASIR_REDIS_URL"):
+        settings.caching()
+
+
+def test_a_password_in_the_url_is_not_shown() -> None:
+    assert "s3cret" not in repr(CacheConfig(redis_url="redis://user:s3cret@r"))
+
+
+def test_a_seal_that_is_named_and_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MY_SEAL", raising=False)
+    sealed = CacheConfig(hmac_key_env="MY_SEAL", tenant_env="MY_SEAL")
+    for secret in ("hmac_key", "tenant"):
+        with pytest.raises(InvalidConfig, match=f"cache.{secret}_env = 'MY_SEAL', and that variable is not set"):
+            getattr(sealed, secret)
+    monkeypatch.setenv("MY_SEAL", "s3cret")
+    assert (sealed.hmac_key, sealed.tenant) == (b"s3cret", "s3cret")
+    assert (CacheConfig().hmac_key, CacheConfig().tenant) == (b"", "")
