@@ -67,6 +67,7 @@ def ends(b: Bench) -> None:
     for mode in ("full", "prefix", "link-31", "blend-1", "craft-2"):
         for name, chunks in (("alone", b.alone), ("behind the prefix", b.behind)):
             b.agree(f"{mode} = full prefill, chunks read {name}", b.logits(b.prefix, chunks, mode), full)
+    b.agree("link-4 = a forward with its tokens twice", b.logits(b.prefix, b.alone, "link-4"), _linked_reference(b, 4))
     states = b.model.memory(1, len(b.prompt))
     everything = torch.arange(len(b.prompt))
 
@@ -187,6 +188,25 @@ def _moved_reference(b: Bench) -> torch.Tensor:
         parts.append([(b.reference.turned(k, at - start), v) for k, v in read])
         at += len(row)
     return b.reference.logits_behind(parts, b.suffix)
+
+
+def _linked_reference(b: Bench, k: int) -> torch.Tensor:
+    """Logits of the suffix where the first tokens of chunks stand twice: in their chunks, and again among everything.
+
+    Chunks see themselves; the second copies, at the same positions, see each other and all that is no first copy.
+    """
+    import torch
+
+    lengths, start, stop = [len(row) for row in b.rows], len(b.head), len(b.prompt)
+    firsts = [start + sum(lengths[:i]) for i in range(len(lengths))]
+    again = [first + j for first, length in zip(firsts, lengths, strict=True) for j in range(min(k, length))]
+    positions = torch.tensor([*range(stop), *again, *range(stop, stop + len(b.suffix))])
+    mask = positions[None] <= positions[:, None]
+    mask[:, again] = False
+    mask[:stop] = False
+    mask[:stop, :stop] = apart(start, lengths, 0, see_prefix=False)
+    ids = [*b.prompt, *(b.prompt[at] for at in again), *b.suffix]
+    return b.reference.logits(ids, mask=mask, positions=positions.tolist())[-len(b.suffix) :]
 
 
 def _apart(found: ChunkStates, wanted: ChunkStates) -> float:

@@ -1,0 +1,124 @@
+"""Every claim about composed states on every family, kind of positions and dtype; and that a fault is found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from rag.cli import app
+from rag.kv import capture, compose, recompute
+from rag.kv.cachecheck import CacheReport, verify
+from rag.kv.modes import Mode
+from rag.kv.plan import Piece
+from tests.rag.kv.models import model_of
+from tests.tiny_models import FAMILIES, ROPES, one_thread, saved
+
+__all__ = ["one_thread"]
+CLAIMS = 49
+
+
+def failed(report: CacheReport) -> list[str]:
+    return [f"{check.name}: {check.found:.1e} > {check.tolerance:.1e}" for check in report.checks if not check.passed]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("rope", ROPES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_claim_holds(family: str, rope: str, dtype: str) -> None:
+    report = verify(model_of(family, rope, dtype), prompts=6)
+    assert failed(report) == []
+    assert len(report.checks) == CLAIMS
+    assert report.passed
+
+
+def _rotated_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = compose.rotate_in_place
+
+    def twice(states: torch.Tensor, rope: Any) -> None:
+        honest(states, rope)
+        honest(states, rope)
+
+    monkeypatch.setattr(compose, "rotate_in_place", twice)
+
+
+def _one_place_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = compose._positions
+
+    def off(mode: Mode, pieces: list[Piece]) -> list[int]:
+        start = pieces[0].stop
+        return [at + (at >= start) for at in honest(mode, pieces)]
+
+    monkeypatch.setattr(compose, "_positions", off)
+
+
+def _mask_of_the_last_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As CacheBlend's code has it: the lower right of a triangle, wherever the tokens stand."""
+
+    def triangle(places: torch.Tensor, keys: int) -> torch.Tensor:
+        return torch.ones(len(places), keys, dtype=torch.bool).tril_(keys - len(places))
+
+    monkeypatch.setattr(recompute, "visible", triangle)
+
+
+def _keys_before_their_norm(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = capture.projected
+
+    def bare(layer: Any, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        query, _, value = honest(layer, hidden)
+        key = layer.self_attn.k_proj(layer.input_layernorm(hidden))
+        return query, key.view(*hidden.shape[:-1], -1, layer.self_attn.head_dim).transpose(1, 2), value
+
+    monkeypatch.setattr(capture, "projected", bare)
+
+
+def _scaled_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = compose.angles
+
+    def scaled(model: Any, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        cos, sin = honest(model, positions)
+        scale = model.model.model.rotary_emb.attention_scaling
+        return cos * scale, sin * scale
+
+    monkeypatch.setattr(compose, "angles", scaled)
+
+
+@pytest.mark.parametrize(
+    ("family", "rope", "fault", "found_by"),
+    [
+        ("llama", "default", _rotated_twice, "cached prefix = one forward"),
+        ("mistral", "llama3", _one_place_off, "independent = block-diagonal forward"),
+        ("qwen2", "default", _mask_of_the_last_places, "link-4 = a forward with its tokens twice"),
+        ("qwen3", "default", _keys_before_their_norm, "raw keys where they were read: bits"),
+        ("qwen3", "yarn", _scaled_twice, "cached prefix = one forward"),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_planted_fault_is_found(
+    family: str,
+    rope: str,
+    dtype: str,
+    fault: Callable[[pytest.MonkeyPatch], None],
+    found_by: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fault(monkeypatch)
+    report = verify(model_of(family, rope, dtype), prompts=2)
+    assert not report.passed
+    assert found_by in [check.name for check in report.checks if not check.passed]
+
+
+def test_the_command_prints_a_table_and_says_whether_all_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    how = ["verify", "cache", "--model", str(saved("llama")), "--device", "cpu", "--prompts", "2"]
+    said = CliRunner().invoke(app, how)
+    assert said.exit_code == 0, said.output
+    assert f"PASS: {CLAIMS}/{CLAIMS} checks" in said.output
+    _rotated_twice(monkeypatch)
+    said = CliRunner().invoke(app, [*how, "--json", "--dtype", "bf16"])
+    assert said.exit_code == 1
+    report = json.loads(said.output)
+    assert (report["passed"], report["dtype"], len(report["checks"])) == (False, "bfloat16", CLAIMS)
