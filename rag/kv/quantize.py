@@ -113,15 +113,16 @@ def read(scheme: Scheme, kind: Kind, stored: dict[str, Tensor], dtype: torch.dty
     codes, axis = stored["codes"], _axis(kind)
     width = codes.shape[-1] * (2 if scheme == "int4" else 1)
     out = torch.empty((*codes.shape[:-1], width), dtype=dtype)
-    unit = stored["unit"]
-    scale, zero = stored["scale"].float() * unit, stored["zero"].float() * unit
-    size = out.shape[axis]
+    unit, scale, zero = stored["unit"], stored["scale"].float(), stored["zero"].float()
     limits = torch.finfo(dtype)
-    close = float(unit.max()) * 2.0**_TOP > limits.max / 4
+    close = float(unit.max()) * 2.0**_TOP > limits.max / 4  # q * scale could overflow before zero is added
+    if not close:
+        scale, zero = scale * unit, zero * unit
+    size = out.shape[axis]
     for layer in range(codes.shape[0]):  # a layer stays in the processor's cache
         q = torch.cat((codes[layer] & 15, codes[layer] >> 4), -1) if scheme == "int4" else codes[layer]
         states = q.float().mul_(_spread(scale[layer], axis, size)).add_(_spread(zero[layer], axis, size))
-        out[layer] = states.clamp_(limits.min, limits.max) if close else states
+        out[layer] = states.mul_(unit[layer]).clamp_(limits.min, limits.max) if close else states
     return out
 
 
