@@ -13,7 +13,7 @@ from importlib.resources import files
 
 from rag.errors import ModelNotAvailable
 
-_ORDER = ("llama-3", "qwen3-thinking", "qwen", "mistral", "plain")
+_ORDER = ("embedded", "llama-3", "qwen3-thinking", "qwen", "mistral", "plain")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,157 @@
+"""Lists as token ids: the product's own prompts with the answers that are to be learnt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING, cast
+
+from rag.embedded_model.lists import PassageList
+from rag.reranking import prompts
+from rag.reranking.icr import CALIBRATION, LATE, IcrTemplate, Span, document_ids, icr_prompt
+from rag.runtime.families import Family
+from rag.runtime.tokens import Control, Ids, PromptTokenizer
+
+if TYPE_CHECKING:
+    from rag.runtime.reader import Reader
+
+LABEL, TEXT, THIN = 4.0, 0.5, 0.1
+"""Weights of a target: a label or place; a word of an answer or of plain text; a word of a passage."""
+THIN_SHARE = 0.04
+"""Of the words of passages, how many are targets."""
+EMPTY = 0.06
+"""Of the attention lists, how many ask N/A: attention is then to be spread evenly."""
+BLOCKS = 0.15
+"""Of the attention lists, how many are read as chunks that do not see each other."""
+PLAIN_TOKENS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A sequence with targets.
+
+    targets   (position, token that follows it, weight)
+    spans     [start, end) of each passage, for attention lists only;  relevant  indices of them
+    rows      [start, end) of the query behind the passages, whose attention is taught
+    blocks    each passage sees the first ``lead`` tokens and itself alone
+    kind      attention, listwise, pairwise ...: for the figures
+    """
+
+    kind: str
+    ids: tuple[int, ...]
+    targets: tuple[tuple[int, int, float], ...]
+    spans: tuple[Span, ...] = ()
+    relevant: tuple[int, ...] = ()
+    rows: Span = (0, 0)
+    blocks: bool = False
+    lead: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """What the makers of prompts ask of a reader: these two."""
+
+    tokenizer: PromptTokenizer
+    family: Family
+
+
+class ExampleWriter:
+    """Writes examples of all kinds. ``thin`` targets come from the random source that a call is given."""
+
+    def __init__(self, tokenizer: PromptTokenizer, family: Family, end: str) -> None:
+        self.tokenizer, self.family, self.end = tokenizer, family, end
+        self._reader = cast("Reader", _Written(tokenizer, family))
+
+    def attention(self, found: PassageList, random: Random, longest: int) -> Example:
+        """The attention prompt, answered with the relevant place and a quote."""
+        late = LATE["QA"] if random.random() < 0.2 else LATE["IE"]
+        strings = self.family.attention
+        template = IcrTemplate(strings.prefix, strings.separator, strings.suffix, late)
+        empty = random.random() < EMPTY
+        documents = [
+            document_ids(self.tokenizer, text, place, longest) for place, text in enumerate(found.texts, start=1)
+        ]
+        query = CALIBRATION if empty else found.query
+        prompt = icr_prompt(self.tokenizer, template, query, documents, range(len(documents)))
+        before, asked = prompt.prefix.ids, prompt.query.ids
+        rows = (len(before), len(before) + len(asked))
+        answer = [] if empty else self._place(found)
+        ids = (*before, *asked, *answer)
+        targets = [
+            *self._thin(ids, prompt.spans, random),
+            *((rows[1] - 1 + i, token, LABEL if i == 1 else TEXT) for i, token in enumerate(answer)),
+        ]
+        return Example(
+            "attention",
+            ids,
+            tuple(targets),
+            prompt.spans,
+            tuple(range(len(documents))) if empty else found.relevant,
+            rows,
+            random.random() < BLOCKS,
+            prompt.spans[0][0],
+        )
+
+    # " [", the place, "]", and the quote: numbers up to 100 are one token.
+    def _place(self, found: PassageList) -> Ids:
+        return self.tokenizer.encode(f" [{found.relevant[0] + 1}] {found.quote}", Control(self.end))
+
+    def _thin(self, ids: Sequence[int], spans: Sequence[Span], random: Random) -> list[tuple[int, int, float]]:
+        first, last = spans[0][0], spans[-1][1]
+        chosen = sorted(random.sample(range(first, last - 1), int((last - first - 1) * THIN_SHARE)))
+        return [(at, ids[at + 1], THIN) for at in chosen]
+
+    def listwise(self, found: PassageList, random: Random, longest: int) -> Example:
+        form = prompts.listwise(self._reader, found.query, len(found.texts))
+        return self._labelled("listwise", form, found, longest)
+
+    def setwise(self, found: PassageList, random: Random, longest: int) -> Example:
+        form = prompts.setwise(self._reader, found.query, len(found.texts))
+        return self._labelled("setwise", form, found, longest)
+
+    def pairwise(self, found: PassageList, random: Random, longest: int) -> list[Example]:
+        """Both orders of the relevant passage and another."""
+        form = prompts.pairwise(self._reader, found.query)
+        relevant = found.relevant[0]
+        other = random.choice([at for at in range(len(found.texts)) if at not in found.relevant])
+        first, second = self._passages([found.texts[relevant], found.texts[other]], form, longest)
+        orders = ([first, second], form.labels[0]), ([second, first], form.labels[1])
+        return [_answered("pairwise", form.write(shown).ids, [(label, LABEL)]) for shown, label in orders]
+
+    def yes_no(self, found: PassageList, random: Random, longest: int) -> list[Example]:
+        """The relevant passage, and another."""
+        form = prompts.yes_no(self._reader, found.query)
+        relevant = found.relevant[0]
+        other = random.choice([at for at in range(len(found.texts)) if at not in found.relevant])
+        shown = self._passages([found.texts[relevant], found.texts[other]], form, longest)
+        return [
+            _answered("yes-no", form.write([ids]).ids, [(label, LABEL)])
+            for ids, label in zip(shown, form.labels, strict=True)
+        ]
+
+    def likelihood(self, found: PassageList, random: Random, longest: int) -> Example:
+        form = prompts.likelihood(self._reader, found.query)
+        prompt = form.write(self._passages([found.texts[found.relevant[0]]], form, longest))
+        asked = prompt.segments[-1].ids
+        return _answered("likelihood", prompt.ids[: -len(asked)], [(token, TEXT) for token in asked])
+
+    def plain(self, texts: Sequence[str]) -> Example:
+        """Texts one after the other, PLAIN_TOKENS at most."""
+        joined = [token for text in texts for token in self.tokenizer.start(text, Control(self.end))]
+        ids = joined[:PLAIN_TOKENS]
+        return Example("plain", tuple(ids), tuple((at, ids[at + 1], TEXT) for at in range(len(ids) - 1)))
+
+    def _labelled(self, kind: str, form: prompts.Form, found: PassageList, longest: int) -> Example:
+        prompt = form.write(self._passages(found.texts, form, longest))
+        return _answered(kind, prompt.ids, [(form.labels[found.relevant[0]], LABEL)])
+
+    def _passages(self, texts: Sequence[str], form: prompts.Form, longest: int) -> list[Ids]:
+        return [ids[:longest] for ids in self.tokenizer.encode_many([form.blank + text for text in texts])]
+
+
+def _answered(kind: str, ids: Sequence[int], answer: Sequence[tuple[int, float]]) -> Example:
+    """The prompt with an answer; its last token is a target only."""
+    told = [token for token, _ in answer]
+    targets = ((len(ids) - 1 + i, token, weight) for i, (token, weight) in enumerate(answer))
+    return Example(kind, (*ids, *told[:-1]), tuple(targets))

@@ -1,0 +1,33 @@
+"""The trained model as a directory that transformers and Kvasir load: bfloat16 weights, tokenizer, head set."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rag.embedded_model.tokenizer import wrapped
+from rag.encoders import hash_model
+from rag.reranking.heads import HeadSet, write
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedModel
+
+HEAD_SET = "heads.toml"
+
+
+def export(
+    folder: Path, model: PreTrainedModel, tokenizer: Tokenizer, heads: Sequence[tuple[int, int]], name: str = "embedded"
+) -> None:
+    """Write config.json, model.safetensors, tokenizer.json, tokenizer_config.json and the head set."""
+    import torch
+
+    copied: Any = copy.deepcopy(model)
+    copied.eval().to(torch.bfloat16).cpu()
+    folder.mkdir(parents=True, exist_ok=True)
+    wrapped(tokenizer, int(copied.config.max_position_embeddings)).save_pretrained(str(folder))
+    copied.save_pretrained(str(folder))
+    fingerprint = f"{folder.name}:{hash_model(str(folder))}"
+    write(folder / HEAD_SET, HeadSet(name, tuple(heads), name, "taught heads of rag.embedded_model", fingerprint))

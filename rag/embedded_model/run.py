@@ -1,0 +1,163 @@
+"""A training run in a folder: text, tokenizer, steps, checkpoints, evaluations and the exported model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from indexes.durable import write_atomic
+from rag.embedded_model import checkpoint
+from rag.embedded_model.architecture import Shape, new_model
+from rag.embedded_model.evaluation import evaluate
+from rag.embedded_model.examples import ExampleWriter
+from rag.embedded_model.export import export
+from rag.embedded_model.lists import ListSource
+from rag.embedded_model.passages import Corpus
+from rag.embedded_model.schedule import TOKENS, examples_of, learning_rate
+from rag.embedded_model.steps import Figures, optimizer_of, train_step
+from rag.embedded_model.supervision import teach
+from rag.embedded_model.tokenizer import CONTROLS, END, train_tokenizer
+from rag.errors import InvalidInput
+from rag.runtime.families import Family, family_of
+from rag.runtime.tokens import PromptTokenizer
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+SAVE_SECONDS = 300
+EVALUATIONS = 10
+"""In a run, at equal distances."""
+APART = 50
+"""Steps between two evaluations at least."""
+INTERIM = 40
+"""Held-out questions of an evaluation that is not the last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that the result depends on, beside the text."""
+
+    steps: int
+    seed: int = 0
+    tokens: int = TOKENS
+    half: bool = False
+    threads: int = 2
+
+
+Report = Callable[[int, Figures, float], None]
+"""Told after every step: the steps done, its figures, its seconds."""
+Note = Callable[[dict[str, Any]], None]
+
+
+class Run:
+    """One run. ``report`` is told of every step, ``note`` of what is to be kept: evaluations, sources.
+
+    Raises InvalidInput where ``folder`` holds a run of other settings or another text, or one and not ``resume``.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        corpora: Sequence[Corpus],
+        settings: Settings,
+        shape: Shape,
+        *,
+        device: str = "cpu",
+        resume: bool = False,
+    ) -> None:
+        self.folder, self.settings, self.shape, self.device = folder, settings, shape, device
+        folder.mkdir(parents=True, exist_ok=True)
+        self._claim(corpora, resume=resume)
+        self.tokenizer = self._tokenizer(corpora)
+        serialized = self.tokenizer.to_str()
+        self.family: Family = family_of("llama", CONTROLS)
+        self.prompts = PromptTokenizer(serialized, self.family.reserved)
+        self.source = ListSource(corpora)
+        self.writer = ExampleWriter(self.prompts, self.family, END)
+        begin, end, pad = (self.tokenizer.token_to_id(control) for control in CONTROLS)
+        self.model: Any = new_model(shape, settings.seed, (begin, end, pad)).to(device)  # type: ignore[arg-type]
+        teach(self.model)
+        self.optimizer = optimizer_of(self.model)
+        self.step = int(checkpoint.load(folder, self.model, self.optimizer)["step"]) if self._going() else 0
+
+    def train(self, report: Report, note: Note, until: int = 0) -> None:
+        """Train to the last step, or to step ``until``, with checkpoints and evaluations on the way; then export."""
+        self.model.train()
+        saved = time.monotonic()
+        last = min(until or self.settings.steps, self.settings.steps)
+        every = max(APART, self.settings.steps // EVALUATIONS)
+        while self.step < last:
+            started = time.monotonic()
+            report(self.step + 1, self._one(), time.monotonic() - started)
+            self.step += 1
+            if self.step % every == 0 and self.step < self.settings.steps:
+                note({"step": self.step, "dev": self.evaluated(INTERIM)})
+            if time.monotonic() - saved > SAVE_SECONDS:
+                self.save()
+                saved = time.monotonic()
+        self.save()
+        if self.step == self.settings.steps:
+            self.export()
+            note({"step": self.step, "dev": self.evaluated()})
+
+    def _one(self) -> Figures:
+        settings = self.settings
+        examples = examples_of(
+            self.source, self.writer, seed=settings.seed, step=self.step, steps=settings.steps, tokens=settings.tokens
+        )
+        rate = learning_rate(self.step, settings.steps)
+        heads = self.shape.by_layer
+        return train_step(self.model, self.optimizer, examples, heads, rate, device=self.device, half=settings.half)
+
+    def save(self) -> None:
+        checkpoint.save(self.folder, self.model, self.optimizer, {"step": self.step})
+
+    def evaluated(self, limit: int = 0) -> dict[str, float]:
+        return evaluate(self.model, self.prompts, self.family, self.source, self.shape.heads, limit)
+
+    def export(self) -> None:
+        """Into the folder's ``model``."""
+        export(self.folder / "model", self.model, self.tokenizer, self.shape.heads)
+
+    def _going(self) -> bool:
+        return checkpoint.exists(self.folder)
+
+    def _claim(self, corpora: Sequence[Corpus], *, resume: bool) -> None:
+        """Write down what the run depends on, or compare it with what stands there."""
+        told = {"settings": asdict(self.settings), "shape": asdict(self.shape), "text": _hash(corpora)}
+        told = json.loads(json.dumps(told))
+        path = self.folder / "run.json"
+        if not path.is_file():
+            write_atomic(path, json.dumps(told, indent=1).encode())
+            return
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if not resume:
+            raise InvalidInput(f"{self.folder} holds a training run; go on with --resume, or name another folder")
+        if before != told:
+            other = ", ".join(key for key in told if before.get(key) != told[key])
+            raise InvalidInput(f"the run in {self.folder} was begun with other {other}; name another folder")
+
+    def _tokenizer(self, corpora: Sequence[Corpus]) -> Tokenizer:
+        from tokenizers import Tokenizer
+
+        path = self.folder / "tokenizer.json"
+        if not path.is_file():
+            texts = (passage.shown for corpus in corpora for passage in corpus.passages)
+            write_atomic(path, train_tokenizer(texts, self.shape.vocabulary).to_str().encode())
+        tokenizer: Tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
+        return tokenizer
+
+
+def _hash(corpora: Sequence[Corpus]) -> str:
+    digest = hashlib.sha256()
+    for corpus in corpora:
+        for passage in corpus.passages:
+            digest.update(passage.shown.encode(errors="replace"))
+        for question in corpus.questions:
+            digest.update(f"{question.id} {question.text} {question.relevant}".encode())
+    return digest.hexdigest()

@@ -1,0 +1,97 @@
+"""What is trained at which step: short lists first, long ones later; the learning rate; the tokens of a step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from random import Random
+
+from rag.embedded_model.architecture import CONTEXT
+from rag.embedded_model.examples import Example, ExampleWriter
+from rag.embedded_model.lists import ListSource
+
+TOKENS = 8192
+"""Of a step, padding not counted."""
+PEAK, FLOOR, WARM_UP = 2e-3, 0.05, 0.03
+"""Highest learning rate; the last as a share of it; the share of the steps until it is reached."""
+MIXTURE = {
+    "attention": 0.65,
+    "listwise": 0.12,
+    "pairwise": 0.12,
+    "yes-no": 0.04,
+    "setwise": 0.03,
+    "likelihood": 0.02,
+    "plain": 0.08,
+}
+TEMPLATE_TOKENS = 192
+"""Room for instruction, query and answer."""
+MAX_LABELLED = 10
+"""Passages of a listwise or setwise example."""
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """Up to the share ``until`` of the steps: lists of so many passages, each of so many tokens at most."""
+
+    until: float
+    passages: tuple[int, int]
+    tokens: int
+
+
+PHASES = (Phase(0.3, (4, 6), 48), Phase(0.7, (8, 12), 72), Phase(1.0, (14, 20), 96))
+
+
+def phase(step: int, steps: int) -> Phase:
+    return next(each for each in PHASES if step < each.until * steps or each is PHASES[-1])
+
+
+def learning_rate(step: int, steps: int) -> float:
+    """Linear to PEAK, then a half cosine to FLOOR of it."""
+    warm = max(1, round(WARM_UP * steps))
+    if step < warm:
+        return PEAK * (step + 1) / warm
+    done = (step - warm) / max(1, steps - warm)
+    return PEAK * (FLOOR + (1 - FLOOR) * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def examples_of(
+    source: ListSource, writer: ExampleWriter, *, seed: int, step: int, steps: int, tokens: int = TOKENS
+) -> list[Example]:
+    """The examples of one step: they depend on the seed and the step alone, not on what was drawn before."""
+    random = Random(f"{seed}:{step}")  # noqa: S311
+    now = phase(step, steps)
+    found: list[Example] = []
+    total = 0
+    while total < tokens:
+        fresh = draw(source, writer, random, now)
+        found += fresh
+        total += sum(len(example.ids) for example in fresh)
+    return found
+
+
+def draw(source: ListSource, writer: ExampleWriter, random: Random, now: Phase) -> list[Example]:
+    """One example of a kind by MIXTURE, two where it is asked in two ways."""
+    (kind,) = random.choices(list(MIXTURE), list(MIXTURE.values()))
+    if kind == "plain":
+        return [writer.plain([source.plain(random) for _ in range(3)])]
+    count = random.randint(*now.passages)
+    # Lengths vary so that long passages in short lists are known too.
+    longest = min(random.randint(now.tokens // 2, now.tokens), (CONTEXT - TEMPLATE_TOKENS) // count)
+    if kind in ("listwise", "setwise"):
+        count = min(count, random.randint(3, MAX_LABELLED))
+    if kind in ("pairwise", "yes-no", "likelihood"):
+        count, longest = 2, random.randint(32, 96)
+    found = source.draw(random, count, longest)
+    match kind:
+        case "attention":
+            return [writer.attention(found, random, longest)]
+        case "listwise":
+            return [writer.listwise(found, random, longest)]
+        case "setwise":
+            return [writer.setwise(found, random, longest)]
+        case "pairwise":
+            return writer.pairwise(found, random, longest)
+        case "yes-no":
+            return writer.yes_no(found, random, longest)
+        case _:
+            return [writer.likelihood(found, random, longest)]

@@ -1,0 +1,126 @@
+"""Examples are the product's own prompts; the tokenizer is loss-free."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import cast
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rag.embedded_model.examples import EMPTY, LABEL, Example, _Written
+from rag.embedded_model.lists import PassageList
+from rag.embedded_model.schedule import MIXTURE, PHASES, draw, examples_of, learning_rate, phase
+from rag.embedded_model.tokenizer import BEGIN, CONTROLS, END, PAD
+from rag.reranking import prompts
+from rag.reranking.icr import LATE, IcrTemplate, document_ids, icr_prompt
+from rag.runtime.families import family_of
+from rag.runtime.reader import Reader
+from tests.rag.embedded_model.worlds import prompt_tokenizer, source, writer
+
+FOUND = PassageList("When was it built?", ("Harbour\nBuilt in 1871.", "Ferry\nIt sails.", "Cheese."), (1,), "It sails.")
+
+
+@settings(deadline=None)
+@given(st.text(max_size=60))
+def test_text_comes_back_from_its_tokens(text: str) -> None:
+    tokenizer = prompt_tokenizer()
+    clean = text.encode(errors="replace").decode()
+    assert tokenizer.decode(tokenizer.encode(clean)) == clean
+
+
+def test_controls_are_the_first_ids_and_text_never_becomes_one() -> None:
+    tokenizer = prompt_tokenizer()
+    assert tokenizer.start()[:1] == [0]
+    assert tokenizer.control_ids == {0, 1, 2}
+    assert not tokenizer.control_ids & set(tokenizer.encode(f"{BEGIN} text {END}{PAD}"))
+
+
+def test_the_family_is_the_embedded_models() -> None:
+    assert family_of("llama", CONTROLS).name == "embedded"
+    assert family_of("llama", ()).name == "plain"
+
+
+def test_a_label_is_one_token_and_all_labels_differ() -> None:
+    reader = cast(Reader, _Written(prompt_tokenizer(), family_of("llama", CONTROLS)))
+    assert len(set(prompts.setwise(reader, "q", 23).labels)) == 23
+    assert len(set(prompts.listwise(reader, "q", 20).labels)) == 20
+    assert len(set(prompts.pairwise(reader, "q").labels)) == 2
+    assert len(set(prompts.yes_no(reader, "q").labels)) == 2
+    for place in range(1, 101):
+        assert len(prompt_tokenizer().encode(f" [{place}]")) == 3
+
+
+def test_an_attention_example_begins_with_the_products_prompt() -> None:
+    tokenizer, strings = prompt_tokenizer(), family_of("llama", CONTROLS).attention
+    lates = set()
+    for seed in range(20):
+        example = writer().attention(FOUND, Random(seed), 32)
+        for late in LATE.values():
+            for query in (FOUND.query, "N/A"):
+                template = IcrTemplate(strings.prefix, strings.separator, strings.suffix, late)
+                documents = [document_ids(tokenizer, text, i, 32) for i, text in enumerate(FOUND.texts, start=1)]
+                prompt = icr_prompt(tokenizer, template, query, documents, range(3))
+                whole = prompt.prefix.ids + prompt.query.ids
+                if example.ids[: example.rows[1]] == whole:
+                    lates.add(late)
+                    assert example.spans == prompt.spans
+                    assert example.ids[example.rows[0] : example.rows[1]] == prompt.query.ids
+                    break
+            else:
+                continue
+            break
+        else:
+            raise AssertionError("no prompt of the product")
+    assert lates == set(LATE.values())
+
+
+def test_the_answer_is_the_place_and_a_quote() -> None:
+    example = next(e for e in (writer().attention(FOUND, Random(i), 32) for i in range(9)) if len(e.relevant) == 1)
+    assert prompt_tokenizer().decode(example.ids[example.rows[1] :]) == f" [2] It sails.{END}"
+    (label,) = [target for target in example.targets if target[2] == LABEL]
+    assert prompt_tokenizer().decode([label[1]]) == "2"
+
+
+def test_targets_are_the_tokens_that_follow() -> None:
+    random = Random(2)
+    for now in PHASES:
+        for example in (each for _ in range(20) for each in draw(source(), writer(), random, now)):
+            for at, token, weight in example.targets:
+                assert weight > 0
+                assert at < len(example.ids)
+                if at + 1 < len(example.ids):
+                    assert example.ids[at + 1] == token
+
+
+def test_an_empty_query_has_no_answer_and_every_passage_is_as_relevant() -> None:
+    examples = [writer().attention(FOUND, Random(i), 32) for i in range(400)]
+    empty = [each for each in examples if each.relevant == (0, 1, 2)]
+    assert 0.3 * EMPTY < len(empty) / 400 < 2 * EMPTY
+    assert all(len(each.ids) == each.rows[1] for each in empty)
+
+
+def test_labels_of_both_orders() -> None:
+    first, second = writer().pairwise(FOUND, Random(0), 32)
+    reader = cast(Reader, _Written(prompt_tokenizer(), family_of("llama", CONTROLS)))
+    labels = prompts.pairwise(reader, FOUND.query).labels
+    assert [each.targets[0][1] for each in (first, second)] == list(labels)
+    yes, no = writer().yes_no(FOUND, Random(0), 32)
+    assert [each.targets[0][1] for each in (yes, no)] == list(prompts.yes_no(reader, FOUND.query).labels)
+
+
+def test_a_steps_examples_depend_on_seed_and_step_alone() -> None:
+    def made(seed: int, step: int) -> list[Example]:
+        return examples_of(source(), writer(), seed=seed, step=step, steps=100, tokens=500)
+
+    assert made(1, 5) == made(1, 5)
+    assert made(1, 5) != made(1, 6)
+    assert made(1, 5) != made(2, 5)
+
+
+def test_the_curriculum_and_the_learning_rate() -> None:
+    assert [phase(step, 10) for step in (0, 2, 3, 6, 7, 9)] == [PHASES[i] for i in (0, 0, 1, 1, 2, 2)]
+    assert learning_rate(0, 1000) == 2e-3 / 30
+    assert learning_rate(30, 1000) == 2e-3
+    assert abs(learning_rate(999, 1000) - 1e-4) < 1e-7
+    assert set(MIXTURE) == {"attention", "listwise", "pairwise", "yes-no", "setwise", "likelihood", "plain"}
