@@ -226,8 +226,7 @@ class LanguageModel(Reader):
         self, ids: Sequence[int], states: KeyValues, *, readout: Readout | None = None, last: int = -1
     ) -> torch.Tensor | None:
         """``forward`` of one sequence that sees all that ``states`` hold, and itself causally."""
-        mask = self._causal(states.length, len(ids))
-        return self.forward(self._tensor([ids]), states, mask, readout=readout, last=last)
+        return self.forward(self._tensor([ids]), states, None, readout=readout, last=last)
 
     def forward(
         self,
@@ -264,6 +263,7 @@ class LanguageModel(Reader):
                     last=last,
                 )
                 hidden += mixed
+                del mixed  # its memory serves the MLP
                 hidden += gated_mlp(layer.mlp, layer.post_attention_layernorm(hidden))
         except LayersDone:
             return None
@@ -276,15 +276,6 @@ class LanguageModel(Reader):
         if labels is None:
             return (hidden @ head.T).float()
         return hidden.float() @ head[list(labels)].float().T
-
-    def _causal(self, past: int, new: int) -> torch.Tensor | None:
-        """(1, 1, new, past + new) bool, None for a square."""
-        import torch
-
-        if past == 0:
-            return None
-        device = self.model.device
-        return torch.ones(new, past + new, dtype=torch.bool, device=device).tril_(past)[None, None]
 
     def _tensor(self, ids: Sequence[Sequence[int]]) -> torch.Tensor:
         import torch

@@ -99,7 +99,8 @@ def attend(
 ) -> tuple[torch.Tensor, None]:
     """Causal attention; query (B, Hq, T, d), key and value (B, Hkv, S, d), mask (B or 1, 1, T, S) bool or None.
 
-    No mask means T == S and causal. ``last`` is the layer after whose readout (or whose keys) nothing is needed.
+    No mask means that the new tokens are the last T of S, each of which sees what precedes it.
+    ``last`` is the layer after whose readout (or whose keys) nothing is needed.
     Returns (B, T, Hq, d).
     """
     layer: int = module.layer_idx  # type: ignore[assignment]
@@ -109,29 +110,57 @@ def attend(
         raise LayersDone
     if contexts is not None:
         return _corrected(query, key, value, attention_mask, scaling, contexts), None
-    return _sdpa(query, key, value, attention_mask, scaling).transpose(1, 2).contiguous(), None
+    return _sdpa(query, key, value, attention_mask, scaling), None
 
 
 def _sdpa(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, scaling: float | None
 ) -> torch.Tensor:
-    """Keys and values stand in the batch place with stride 0 for their group: nothing is copied."""
+    """(B, T, Hq, d). Keys and values stand in the batch place with stride 0 for their group: nothing is copied."""
     import torch
 
     batch, heads, rows, width = query.shape
-    kv_heads = key.shape[1]
+    kv_heads, keys = key.shape[1], key.shape[2]
     group = heads // kv_heads
     grouped = query.reshape(batch * kv_heads, group, rows, width)
 
     def shared(states: torch.Tensor) -> torch.Tensor:
-        return states.reshape(batch * kv_heads, 1, states.shape[2], width).expand(-1, group, -1, -1)
+        return states.reshape(batch * kv_heads, 1, keys, width).expand(-1, group, -1, -1)
 
-    if mask is not None and mask.shape[0] > 1:
+    square = mask is None and 1 < rows == keys
+    turned = mask is None and 1 < rows < keys and not query.is_cuda
+    if turned:
+        grouped, mask = grouped.flip(2), _turned_mask(query, rows, keys)
+    elif mask is None and 1 < rows < keys:
+        mask = ~_later(query, rows, keys)
+    elif mask is not None and mask.shape[0] > 1:
         mask = mask.repeat_interleave(kv_heads, dim=0)
     out = torch.nn.functional.scaled_dot_product_attention(
-        grouped, shared(key), shared(value), attn_mask=mask, scale=scaling, is_causal=mask is None and rows > 1
+        grouped, shared(key), shared(value), attn_mask=mask, scale=scaling, is_causal=square
     )
-    return out.reshape(batch, heads, rows, width)  # a view, but for CUDA kernels that lay heads out last
+    found = out.reshape(batch, heads, rows, width).transpose(1, 2)  # a view, but for CUDA kernels with heads last
+    if turned:
+        return found.index_select(1, torch.arange(rows - 1, -1, -1, device=out.device))
+    return found.contiguous()
+
+
+def _turned_mask(query: torch.Tensor, rows: int, keys: int) -> torch.Tensor:
+    """(rows, keys) of what the last ``rows`` of ``keys`` tokens see, the last row first.
+
+    Each row is the one above it, one place on: all are windows of one line of rows + keys numbers.
+    """
+    import torch
+
+    line = torch.zeros(rows + keys - 1, dtype=query.dtype, device=query.device)
+    line[keys:] = float("-inf")
+    return line.as_strided((rows, keys), (1, 1))
+
+
+def _later(query: torch.Tensor, rows: int, keys: int) -> torch.Tensor:
+    """(rows, keys) bool: the keys behind each of the last ``rows`` of ``keys`` tokens, which it does not see."""
+    import torch
+
+    return torch.ones(rows, keys, dtype=torch.bool, device=query.device).triu_(keys - rows + 1)
 
 
 def _corrected(
@@ -151,8 +180,7 @@ def _corrected(
     for at in range(key.shape[1]):
         own = slice(at * group, (at + 1) * group)
         scores = (query[:, own].float() * (scaling or width**-0.5)) @ key[:, at : at + 1].float().mT
-        if mask is not None:
-            scores.masked_fill_(~mask, float("-inf"))
+        scores.masked_fill_(_later(query, rows, key.shape[2]) if mask is None else ~mask, float("-inf"))
         contexts.correct(scores)
         out[:, :, own] = (scores.softmax(dim=-1) @ value[:, at : at + 1].float()).transpose(1, 2).to(out.dtype)
     return out
@@ -168,14 +196,12 @@ def _read(
     layer: int,
 ) -> None:
     """Softmax rows of one sequence, head block by head block, in float32 and in place."""
-    import torch
-
     _, heads, rows, width = query.shape
     kv_heads, keys = key.shape[1], key.shape[2]
     group = heads // kv_heads
     scale = scaling or width**-0.5
     step = group if key.is_cuda else max(1, min(group, BLOCK_BYTES // (4 * rows * keys)))
-    hidden = None if mask is None else ~mask[0, 0]
+    hidden = _later(query, rows, keys) if mask is None else ~mask[0, 0]
     for kv_head in range(kv_heads):
         transposed = key[0, kv_head].float().T
         for at in range(kv_head * group, (kv_head + 1) * group, step):
@@ -183,10 +209,7 @@ def _read(
             if readout.heads is not None and not any(at <= head < upto for head in readout.heads[layer]):
                 continue
             scores = (query[0, at:upto].float() * scale) @ transposed
-            if hidden is not None:
-                scores.masked_fill_(hidden, float("-inf"))
-            else:
-                scores.masked_fill_(torch.ones_like(scores[0], dtype=torch.bool).triu(1), float("-inf"))
+            scores.masked_fill_(hidden, float("-inf"))
             if contexts is not None:
                 contexts.correct(scores)
             scores -= scores.amax(dim=-1, keepdim=True)

@@ -10,6 +10,10 @@ if TYPE_CHECKING:
 
 WORK_SHARE = 0.08
 """Work space of a prefill on a CPU, as a share of the prompt's key/value states."""
+HELD = 7
+"""Vectors of the model's width that a token needs at most at once: in attention, where its query is rotated."""
+MLP_SLICE = 1
+"""Inner width of an MLP that is computed at once on a CPU, in widths of the model."""
 MIN_PART, MAX_PART, PART_CUDA = 64, 512, 8192
 """Prompt tokens computed at once: bounds on a CPU, and on a GPU, where fewer would leave it idle."""
 
@@ -22,13 +26,23 @@ def part_size(model: PreTrainedModel, total: int) -> int:
     size = model.dtype.itemsize
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     kept = 2 * config.num_hidden_layers * config.num_key_value_heads * width * size
-    used = (2 * config.intermediate_size + 8 * config.hidden_size) * size + 5 * total  # 5: the mask, bool and float
+    used = HELD * config.hidden_size * size
     return int(min(MAX_PART, max(MIN_PART, WORK_SHARE * kept * total / used)))
 
 
 def gated_mlp(mlp: Any, hidden: torch.Tensor) -> torch.Tensor:
-    """The gated MLP of all known families, with two tensors of its inner width at a time instead of four."""
-    gated = mlp.act_fn(mlp.gate_proj(hidden))
-    gated *= mlp.up_proj(hidden)
-    out: torch.Tensor = mlp.down_proj(gated)
-    return out
+    """The gated MLP of all known families; on a CPU slice by slice of its inner width, which need not be held whole."""
+    import torch
+
+    linear = torch.nn.functional.linear
+    gate, up, down = mlp.gate_proj, mlp.up_proj, mlp.down_proj
+    inner, width = gate.weight.shape
+    step = inner if hidden.is_cuda else -(-inner // -(-inner // (MLP_SLICE * width)))
+    flat = hidden.reshape(-1, width)
+    out = torch.zeros_like(flat) if down.bias is None else down.bias.repeat(len(flat), 1)
+    for at in range(0, inner, step):
+        part = slice(at, at + step)
+        gated = mlp.act_fn(linear(flat, gate.weight[part], None if gate.bias is None else gate.bias[part]))
+        gated *= linear(flat, up.weight[part], None if up.bias is None else up.bias[part])
+        out.addmm_(gated, down.weight[:, part].T)
+    return out.view_as(hidden)
