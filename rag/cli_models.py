@@ -13,7 +13,9 @@ import typer
 from rag.cli_options import Config, Home, Json, ModelName, engine_of
 
 models = typer.Typer(help="List rerankers and head sets; find the heads of a model.", rich_markup_mode=None)
-verify = typer.Typer(help="Check rerankers and selection against what must come out.", rich_markup_mode=None)
+verify = typer.Typer(
+    help="Check rerankers, selection and cached states against what must come out.", rich_markup_mode=None
+)
 
 Oracle = Annotated[Path, typer.Option("--oracle", help="The folder of the reference values, with cases.jsonl.")]
 

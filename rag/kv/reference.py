@@ -62,12 +62,13 @@ class Reference:
         positions: Sequence[int] | None = None,
         merged: tuple[int, int, float, float] | None = None,
         known: Any = None,
+        attention: str = "eager",
     ) -> Any:
         """``mask`` (ids, ids) bool, true where a row sees a column; causal without one."""
         import torch
         from transformers import DynamicCache
 
-        self._model.set_attn_implementation(MERGED if merged else "eager")
+        self._model.set_attn_implementation(MERGED if merged else attention)
         how: dict[str, Any] = {"merged": merged} if merged else {}
         if mask is not None:
             hidden = torch.zeros(mask.shape, dtype=self._model.dtype, device=self._device)

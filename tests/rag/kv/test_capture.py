@@ -12,6 +12,7 @@ import torch
 from rag.errors import InvalidInput, ModelOutOfMemory
 from rag.kv import capture
 from rag.kv.capture import read_chunks
+from rag.kv.layer import projected
 from rag.kv.states import ChunkStates
 from rag.runtime.meter import Limits, Meter, OutOfBudget
 from rag.runtime.prompt import Prompt, Segment
@@ -63,13 +64,12 @@ def test_long_lists_are_read_in_parts_of_like_length(monkeypatch: pytest.MonkeyP
 def test_a_pass_that_memory_is_too_short_for_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
     model, rows = model_of(), tokens(10, 11, 12, 13, 14)
     wanted, sizes = read(model, *rows), list[int]()
-    honest = capture.projected
 
     def short(layer: Any, hidden: torch.Tensor) -> Any:
         sizes.append(hidden.shape[0])
         if hidden.shape[0] > 2:
             raise torch.OutOfMemoryError("short")
-        return honest(layer, hidden)
+        return projected(layer, hidden)
 
     monkeypatch.setattr(capture, "projected", short)
     assert differ(read(model, *rows), wanted) < 2e-5
