@@ -114,7 +114,6 @@ def _pass(
     for i, row in enumerate(rows):
         ids[i, : len(row)] = torch.tensor(row, dtype=torch.long)
     before, rope = angles(model, torch.arange(past)), angles(model, torch.arange(past, past + new))
-    mask = torch.ones(new, past + new, dtype=torch.bool, device=device).tril_(past)[None, None] if past else None
     config = core.layers[0].self_attn
     shape = (len(core.layers), len(rows), model.model.config.num_key_value_heads, new, config.head_dim)
     keys, values = (torch.empty(shape, dtype=dtype, device=device) for _ in range(2))
@@ -129,7 +128,7 @@ def _pass(
             key, value = _behind(prefix, at, before, key, value)
         if watch is not None:
             watch(at, query, key)
-        finish(layer, hidden, attend(layer.self_attn, query, key, value, mask, layer.self_attn.scaling)[0])
+        finish(layer, hidden, attend(layer.self_attn, query, key, value, None, layer.self_attn.scaling)[0])
     meter.count(sum(map(len, rows)), held=2 * keys.numel() * keys.element_size())
     return [_cut(keys, values, i, row, past, "cpu" if on == "cpu" else device) for i, row in enumerate(rows)]
 

@@ -31,7 +31,8 @@ class Composed:
     positions   (tokens,) the position of each token;  spans  (chunks,) places of each chunk, half open
     recomputed  share of the token states, over tokens and layers, that the model computed for this
     hit_tokens  tokens whose states come from a cache, in some layer at least
-    exact       true where the states are those of a full prefill, by construction
+    exact       true where the states are those of a full prefill, by construction; never where some were kept in
+                another dtype. Values that were quantised and restored are for their store to tell
     """
 
     states: KeyValues
@@ -87,7 +88,7 @@ def compose(
         mode,
         (computed / depth + fresh) / len(ids) if ids else 0.0,
         len(ids) - everywhere - fresh,
-        all_exact(mode, pieces, to_compute(mode, pieces)),
+        all_exact(mode, pieces, to_compute(mode, pieces), model.model.dtype),
     )
 
 
@@ -101,7 +102,7 @@ def _all_read(
         prefix = read_chunks(model, [prefix], meter, on="model")[0]
     missing = [tuple(chunk) for chunk in chunks if not isinstance(chunk, ChunkStates | Variant)]
     read = dict(zip(missing, read_chunks(model, missing, meter, prefix=prefix, on="model"), strict=True))
-    there = [c if isinstance(c, ChunkStates | Variant) else read[tuple(c)] for c in chunks]
+    there: list[Chunk] = [c if isinstance(c, ChunkStates | Variant) else read[tuple(c)] for c in chunks]
     return prefix, there, fresh + sum(map(len, missing))
 
 

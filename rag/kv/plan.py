@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rag.errors import InvalidInput
 from rag.kv.craft import Context, Variant, cfo, wanting
 from rag.kv.modes import Mode
 from rag.kv.states import ChunkStates
+
+if TYPE_CHECKING:
+    import torch
 
 Ids = tuple[int, ...]
 Chunk = ChunkStates | Variant | Sequence[int]
@@ -98,8 +102,12 @@ def _of(mode: Mode, piece: Piece) -> Sequence[int]:
     return piece.places
 
 
-def all_exact(mode: Mode, pieces: Sequence[Piece], computed: Sequence[int]) -> bool:
-    """True where the composed states are those of the full prefill."""
+def all_exact(mode: Mode, pieces: Sequence[Piece], computed: Sequence[int], dtype: torch.dtype) -> bool:
+    """True where the composed states are those of the full prefill, to the precision of the model's dtype."""
+    if mode.kind == "full":
+        return True
+    if any(piece.ids and piece.states is not None and piece.states.keys.dtype != dtype for piece in pieces):
+        return False
     if mode.parallel:
         chunks = [piece for piece in pieces[1:] if piece.ids]
         plain = (mode.temperature, mode.scale) == (1.0, 1.0)

@@ -137,6 +137,7 @@ def test_states_in_another_dtype_are_taken() -> None:
     """Caches keep bfloat16 for models in float32."""
     prefix, chunks = cached()
     halves = [ChunkStates(c.ids, c.keys.bfloat16(), c.values.bfloat16(), c.behind) for c in (prefix, *chunks)]
+    assert [composed(halves[0], [], mode).exact for mode in ("prefix", "link", "full")] == [False, False, True]
     whole = logits_behind(model_of(), composed(prefix, list(chunks), "link-4"), QUESTION, Meter())
     rounded = logits_behind(model_of(), composed(halves[0], list(halves[1:]), "link-4"), QUESTION, Meter())
     assert 0 < float(np.abs(whole - rounded).max()) < 0.05 * float(np.abs(whole).max())
