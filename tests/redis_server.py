@@ -69,7 +69,7 @@ class RedisServer:
             self._process.wait(10)
             self._process = None
 
-    def raw(self, **options: Any) -> redis.Redis:
+    def raw(self, **options: Any) -> Any:
         """A client of redis-py, for what a test does behind a store's back."""
         return redis.Redis(host="127.0.0.1", port=self.port, protocol=2, **options)
 

@@ -63,29 +63,23 @@ class DiskStore:
                 return True
             ledger = self._ledger()
             self._settle(ledger)
-            leaving = ledger.reserve(key, len(value), cost, self.capacity)
-            for name in leaving:
-                self._file(name).unlink(missing_ok=True)
-            self._tally.evicted += len(leaving)
+            self._tally.evicted += ledger.reserve(key, len(value), cost, self.capacity, self._unlink)
             try:
                 self._write(file, value)
             except OSError:
                 ledger.remove([key])
                 raise
             if key not in ledger:  # another process made room while this one wrote
-                file.unlink(missing_ok=True)
+                self._unlink(key)
             self._tally.puts += 1
             return True
 
     def delete(self, keys: Sequence[str]) -> int:
         with self._reported("deleted"):
-            there = 0
-            for key in dict.fromkeys(keys):
-                with suppress(FileNotFoundError):
-                    self._file(key).unlink()
-                    there += 1
-                self._uses.pop(key, None)
-            self._ledger().remove(list(keys))
+            once = list(dict.fromkeys(keys))
+            there = sum(self._file(key).is_file() for key in once)
+            if there or self.root.exists():
+                self._ledger().remove(once, self._unlink)
             return there
 
     def contains(self, key: str) -> bool:
@@ -113,7 +107,8 @@ class DiskStore:
         """The ledger, opened at the first call."""
         with self._lock:
             if self._opened is None:
-                (self.root / "unfinished").mkdir(parents=True, exist_ok=True, mode=0o700)
+                self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+                (self.root / "unfinished").mkdir(exist_ok=True, mode=0o700)
                 self._clear_unfinished()
                 self._opened = Ledger(self.root / "ledger.sqlite", self._held)
             return self._opened
@@ -124,6 +119,9 @@ class DiskStore:
         if len(name) > 250:
             raise ValueError(f"a key of {len(key)} characters is no chunk's: {key[:40]!r}...")
         return self.root / blake2b(key.encode(), digest_size=1).hexdigest() / name
+
+    def _unlink(self, key: str) -> None:
+        self._file(key).unlink(missing_ok=True)
 
     def _read(self, file: Path) -> bytes | None:
         try:
@@ -174,9 +172,10 @@ class DiskStore:
             for key in ledger.use(uses):
                 with suppress(FileNotFoundError):
                     nbytes = self._file(key).stat().st_size
-                    leaving = [key] if nbytes > self.capacity else ledger.reserve(key, nbytes, 1.0, self.capacity)
-                    for name in leaving:
-                        self._file(name).unlink(missing_ok=True)
+                    if nbytes > self.capacity:
+                        self._unlink(key)
+                    else:
+                        self._tally.evicted += ledger.reserve(key, nbytes, 1.0, self.capacity, self._unlink)
 
     def _held(self) -> dict[str, int]:
         """All values that are there, with their bytes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -42,11 +42,11 @@ class Ledger:
                 self._db = self._open(held)
 
     def _open(self, held: Callable[[], Mapping[str, int]]) -> sqlite3.Connection:
-        fresh = not self._path.exists()
         db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=10)
         try:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = NORMAL")
+            fresh = not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'entries'").fetchone()
             db.executescript(_SCHEMA)
             db.execute("SELECT count(*), total(nbytes) FROM entries NOT INDEXED").fetchone()
             if fresh:
@@ -57,25 +57,29 @@ class Ledger:
             raise
         return db
 
-    def reserve(self, key: str, nbytes: int, cost: float, capacity: int) -> list[str]:
-        """Enters the key; what has to leave for it, already struck out. ``nbytes`` is at most ``capacity``."""
+    def reserve(self, key: str, nbytes: int, cost: float, capacity: int, leave: Callable[[str], None]) -> int:
+        """Enters the key. How many left for it: each is struck out and handed to ``leave`` in the same transaction.
+
+        ``nbytes`` is at most ``capacity``.
+        """
         with self._change() as db:
             (used,) = db.execute("SELECT total(nbytes) FROM entries WHERE key != ?", (key,)).fetchone()
-            leaving: list[str] = []
+            left = 0
             while used + nbytes > capacity:
                 name, size, worth = db.execute(
                     "SELECT key, nbytes, priority FROM entries WHERE key != ? ORDER BY priority, turn LIMIT 1", (key,)
                 ).fetchone()
                 db.execute("DELETE FROM entries WHERE key = ?", (name,))
                 db.execute("UPDATE clock SET now = max(now, ?)", (worth,))
-                leaving.append(name)
+                leave(name)
+                left += 1
                 used -= size
             (now,) = db.execute("SELECT now FROM clock").fetchone()
             db.execute(
                 "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, 1, ?, ?)",
                 (key, nbytes, cost, priority(now, 1, cost, nbytes), time.time_ns()),
             )
-        return leaving
+        return left
 
     def use(self, uses: Mapping[str, int]) -> list[str]:
         """Adds uses; the names that are not in the ledger come back."""
@@ -95,8 +99,10 @@ class Ledger:
                 )
         return unknown
 
-    def remove(self, keys: list[str]) -> None:
+    def remove(self, keys: Sequence[str], leave: Callable[[str], None] = lambda _: None) -> None:
         with self._change() as db:
+            for key in keys:
+                leave(key)
             db.executemany("DELETE FROM entries WHERE key = ?", ((key,) for key in keys))
 
     def __contains__(self, key: str) -> bool:

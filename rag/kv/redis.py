@@ -10,8 +10,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import redis
 from redis.backoff import NoBackoff
+from redis.exceptions import ClusterDownError, RedisClusterException, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
@@ -23,7 +23,7 @@ from rag.kv.wire import fetch
 
 P = ParamSpec("P")
 T = TypeVar("T")
-_DEAD = (RedisConnectionError, RedisTimeoutError, OSError)
+_DEAD = (RedisConnectionError, RedisTimeoutError, OSError, ClusterDownError, RedisClusterException)
 _AT_ONCE = 8
 """Values asked for before the first is read."""
 
@@ -114,6 +114,8 @@ class RedisStore:
             client, self._client = self._client, None
         if client is not None:
             client.close()
+            if self._cluster:
+                client.disconnect_connection_pools()
 
     def _whole(self, key: str, first: Value | None) -> Value | None:
         """The value that begins so; what is left of a broken one is deleted."""
@@ -148,9 +150,12 @@ class RedisStore:
     def _set(self, client: Any, name: str, piece: Value, nx: bool = False) -> None:
         client.set(name, piece, px=self._ttl, nx=nx)
 
-    @staticmethod
-    def _unlink(client: Any, keys: Sequence[str]) -> list[int]:
+    def _unlink(self, client: Any, keys: Sequence[str]) -> list[int]:
         """For every key 1 where it was there; pieces go too, those nobody knows of as well."""
+        if self._cluster:  # its pipelines take one name a command
+            for key in keys:
+                client.unlink(*segments.names(key))
+            return [int(client.unlink(key)) for key in keys]
         with client.pipeline(transaction=False) as pipeline:
             for key in keys:
                 pipeline.unlink(key)
@@ -174,7 +179,7 @@ class RedisStore:
         try:
             if not self._cluster:
                 return redis.Redis.from_url(self._url, **{"protocol": 2, **options})
-            return redis.RedisCluster.from_url(self._url, cluster_error_retry_attempts=1, **options)
+            return redis.RedisCluster.from_url(self._url, **{**options, "retry": Retry(NoBackoff(), 1)})
         except ValueError as error:
             raise InvalidConfig(f"the Redis URL cannot be read ({error}); write redis://HOST:PORT/0") from None
 
