@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
 
 CONTEXT = 2048
+ROPE_THETA = 1e6
+EMBEDDING, RESIDUAL = 0.05, 0.02
+"""Standard deviation of the embeddings; of what writes into the residual stream, as a share of the other matrices'."""
+TIED, FAST = 0.12, 0.4375
+"""Of the taught heads' first weights: the standard deviation, and the share of channels, the fast ones, that are 0."""
 HEADS = ((3, 0), (3, 1), (3, 2), (3, 3), (4, 0), (4, 1), (4, 2), (4, 3))
 """(layer, head) whose attention is taught to lie on the relevant passage: the head set of attention reranking."""
 
@@ -35,7 +40,9 @@ class Shape:
 def new_model(shape: Shape, seed: int, controls: tuple[int, int, int] = (0, 1, 2)) -> LlamaForCausalLM:
     """Random weights by seed, float32. ``controls`` are the ids of begin, end and pad.
 
-    Matrices that write into the residual stream start smaller (Radford et al., 2019).
+    Matrices that write into the residual stream start near 0, so that every layer first sees the tokens themselves.
+    The taught heads start with keys that equal their queries, in the channels that positions turn slowly: they attend
+    to the question's own words before anything is learned, and training goes on from there.
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -50,7 +57,7 @@ def new_model(shape: Shape, seed: int, controls: tuple[int, int, int] = (0, 1, 2
         num_key_value_heads=shape.key_heads,
         head_dim=shape.width // shape.query_heads,
         max_position_embeddings=shape.context,
-        rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+        rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
         rms_norm_eps=1e-5,
         tie_word_embeddings=True,
         bos_token_id=begin,
@@ -63,8 +70,23 @@ def new_model(shape: Shape, seed: int, controls: tuple[int, int, int] = (0, 1, 2
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim == 2:
-                std = 0.02 if "embed" in name else shape.width**-0.5
+                std = EMBEDDING if "embed" in name else shape.width**-0.5
                 if name.endswith(("o_proj.weight", "down_proj.weight")):
-                    std /= (2 * shape.layers) ** 0.5
+                    std *= RESIDUAL
                 parameter.normal_(std=std, generator=generator)
+        for layer, head in shape.heads:
+            _tie(model.model.layers[layer].self_attn, head, shape, generator)
     return model
+
+
+def _tie(attention: Any, head: int, shape: Shape, generator: torch.Generator) -> None:
+    """Query and key matrix of a head become equal, and 0 in the channels that turn fast."""
+    import torch
+
+    size, group = shape.width // shape.query_heads, shape.query_heads // shape.key_heads
+    rows = slice(head // group * size, (head // group + 1) * size)
+    if head % group == 0:
+        weights = torch.randn(size, shape.width, generator=generator) * TIED
+        turned = torch.arange(size) % (size // 2) < FAST * (size // 2)
+        attention.k_proj.weight[rows] = weights.masked_fill(turned[:, None], 0.0)
+    attention.q_proj.weight[head * size : (head + 1) * size] = attention.k_proj.weight[rows]

@@ -11,7 +11,7 @@ from rag.embedded_model.examples import Example, ExampleWriter
 from rag.embedded_model.lists import ListSource
 
 TOKENS = 8192
-"""Of a step, padding not counted."""
+"""Of a step of the last phase, padding not counted."""
 PEAK, FLOOR, WARM_UP = 2e-3, 0.05, 0.03
 """Highest learning rate; the last as a share of it; the share of the steps until it is reached."""
 MIXTURE = {
@@ -31,14 +31,25 @@ MAX_LABELLED = 10
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """Up to the share ``until`` of the steps: lists of so many passages, each of so many tokens at most."""
+    """Up to the share ``until`` of the steps: lists of so many passages, each of so many tokens at most.
+
+    batch  tokens of a step as a share of the last phase's: short lists are many in few tokens
+    """
 
     until: float
     passages: tuple[int, int]
     tokens: int
+    batch: float
 
 
-PHASES = (Phase(0.3, (4, 6), 48), Phase(0.7, (8, 12), 72), Phase(1.0, (14, 20), 96))
+PHASES = (Phase(0.3, (4, 6), 48, 0.5), Phase(0.7, (8, 12), 72, 0.75), Phase(1.0, (14, 20), 96, 1.0))
+
+
+def steps_for(tokens: int) -> int:
+    """Steps that read about so many tokens in all."""
+    begins = (0.0, *(each.until for each in PHASES))
+    mean = sum(each.batch * (each.until - begin) for begin, each in zip(begins, PHASES, strict=False))
+    return max(1, round(tokens / (mean * TOKENS)))
 
 
 def phase(step: int, steps: int) -> Phase:
@@ -62,7 +73,7 @@ def examples_of(
     now = phase(step, steps)
     found: list[Example] = []
     total = 0
-    while total < tokens:
+    while total < tokens * now.batch:
         fresh = draw(source, writer, random, now)
         found += fresh
         total += sum(len(example.ids) for example in fresh)

@@ -32,7 +32,7 @@ def _options() -> argparse.ArgumentParser:
         help="folder of the collections scifact, pubmedqa-l, hotpotqa-hippo-train (default: %(default)s)",
     )
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--steps", type=int, default=2000, help="optimizer steps (default: %(default)s)")
+    length.add_argument("--steps", type=int, default=2600, help="optimizer steps (default: %(default)s)")
     length.add_argument("--tokens", type=int, help="instead: tokens to be read in all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: as PyTorch chooses)")
@@ -49,7 +49,7 @@ def _train(options: argparse.Namespace) -> None:
     from rag.embedded_model.documentation import documentation
     from rag.embedded_model.open_collections import open_collections
     from rag.embedded_model.run import Run, Settings
-    from rag.embedded_model.schedule import TOKENS
+    from rag.embedded_model.schedule import steps_for
     from rag.embedded_model.watching import Watching
     from rag.encoders import has_bfloat16
 
@@ -58,7 +58,7 @@ def _train(options: argparse.Namespace) -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
     precision = options.precision
     settings = Settings(
-        steps=max(1, options.tokens // TOKENS) if options.tokens else options.steps,
+        steps=steps_for(options.tokens) if options.tokens else options.steps,
         seed=options.seed,
         half=has_bfloat16(options.device) if precision == "auto" else precision == "bfloat16",
         threads=torch.get_num_threads(),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rag.embedded_model.examples import EMPTY, LABEL, Example, _Written
 from rag.embedded_model.lists import PassageList
-from rag.embedded_model.schedule import MIXTURE, PHASES, draw, examples_of, learning_rate, phase
+from rag.embedded_model.schedule import MIXTURE, PHASES, draw, examples_of, learning_rate, phase, steps_for
 from rag.embedded_model.tokenizer import BEGIN, CONTROLS, END, PAD
 from rag.reranking import prompts
 from rag.reranking.icr import LATE, IcrTemplate, document_ids, icr_prompt
@@ -120,6 +120,7 @@ def test_a_steps_examples_depend_on_seed_and_step_alone() -> None:
 
 def test_the_curriculum_and_the_learning_rate() -> None:
     assert [phase(step, 10) for step in (0, 2, 3, 6, 7, 9)] == [PHASES[i] for i in (0, 0, 1, 1, 2, 2)]
+    assert steps_for(8192 * 100) == round(100 / (0.3 * 0.5 + 0.4 * 0.75 + 0.3))
     assert learning_rate(0, 1000) == 2e-3 / 30
     assert learning_rate(30, 1000) == 2e-3
     assert abs(learning_rate(999, 1000) - 1e-4) < 1e-7
