@@ -16,6 +16,7 @@ import pytest
 from rag.errors import CacheUnavailable
 from rag.kv.disk import DiskStore
 from rag.kv.key import chunk_key
+from rag.kv.store import Value
 from tests.rag.kv.chunks import FINGERPRINT, value
 
 KEYS = [chunk_key([n], FINGERPRINT) for n in range(1, 60)]
@@ -228,6 +229,19 @@ def test_files_the_ledger_does_not_know_are_entered_when_they_are_asked_for(tmp_
     store.get_many(KEYS[:2])
     store.put(KEYS[2], value(2, 1000))
     assert store.stats().nbytes == sum(file.stat().st_size for file in files_of(tmp_path)) == 3_000
+
+
+def test_a_value_that_had_to_leave_while_it_was_written_is_not_kept(tmp_path: Path) -> None:
+    class Slow(DiskStore):
+        def _write(self, file: Path, value: Value) -> None:
+            for n in (1, 2):
+                assert DiskStore(tmp_path, 1_000).put(KEYS[n], bytes(500), cost=10.0)
+            super()._write(file, value)
+
+    Slow(tmp_path, 1_000).put(KEYS[0], bytes(500))
+    store = DiskStore(tmp_path, 1_000)
+    assert sorted(store.keys()) == sorted(KEYS[1:3])
+    assert store.stats().nbytes == sum(file.stat().st_size for file in files_of(tmp_path)) == 1_000
 
 
 def test_files_beyond_a_smaller_bound_leave_at_the_next_put(tmp_path: Path) -> None:

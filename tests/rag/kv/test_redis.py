@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.exceptions import RedisError
@@ -19,6 +20,7 @@ from rag.kv.circuit import Circuit
 from rag.kv.key import chunk_key
 from rag.kv.redis import RedisStore
 from rag.kv.segments import PIECE_BYTES
+from rag.kv.store import Value
 from tests.rag.kv.chunks import FINGERPRINT, value
 from tests.redis_server import RedisServer, free_port
 
@@ -109,6 +111,17 @@ def test_pieces_of_two_writers_are_a_miss(server: RedisServer, store: RedisStore
     server.raw().set(f"{KEYS[0]}:s1", first)
     assert store.get(KEYS[0]) is None
     assert "do not fit each other" in store.stats().trouble
+
+
+def test_of_two_that_write_a_large_value_at_once_the_last_is_read(server: RedisServer, store: RedisStore) -> None:
+    class Interrupted(RedisStore):
+        def _set(self, client: Any, name: str, piece: Value, nx: bool = False) -> None:
+            if name.endswith(":s1"):
+                store.put(KEYS[0], value(1, LARGE))
+            super()._set(client, name, piece, nx)
+
+    assert Interrupted(server.url, timeout=10).put(KEYS[0], value(2, LARGE))
+    assert bytes(store.get(KEYS[0]) or b"") == value(2, LARGE)
 
 
 def test_other_names_in_the_server_are_left_alone(server: RedisServer, store: RedisStore) -> None:
@@ -309,7 +322,7 @@ def test_a_cluster_is_spoken_to_and_may_be_down_at_the_start() -> None:
         raw = server.raw()
         raw.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
         until = time.monotonic() + 10
-        while b"cluster_state:ok" not in raw.execute_command("CLUSTER INFO") and time.monotonic() < until:
+        while raw.execute_command("CLUSTER INFO")["cluster_state"] != "ok" and time.monotonic() < until:
             time.sleep(0.05)
         for n in range(3):
             assert store.put(KEYS[n], value(n, LARGE if n == 2 else 1000))
