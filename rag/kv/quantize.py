@@ -119,10 +119,12 @@ def read(scheme: Scheme, kind: Kind, stored: dict[str, Tensor], dtype: torch.dty
     if not close:
         scale, zero = scale * unit, zero * unit
     size = out.shape[axis]
-    for layer in range(codes.shape[0]):  # a layer stays in the processor's cache
-        q = torch.cat((codes[layer] & 15, codes[layer] >> 4), -1) if scheme == "int4" else codes[layer]
-        states = q.float().mul_(_spread(scale[layer], axis, size)).add_(_spread(zero[layer], axis, size))
-        out[layer] = states.mul_(unit[layer]).clamp_(limits.min, limits.max) if close else states
+    states = torch.empty(out.shape[1:], dtype=torch.float32)
+    layers = zip(codes.unbind(), scale.unbind(), zero.unbind(), unit.unbind(), out.unbind(), strict=True)
+    for q, step, low, power, into in layers:  # a layer stays in the processor's cache
+        states.copy_(torch.cat((q & 15, q >> 4), -1) if scheme == "int4" else q)
+        states.mul_(_spread(step, axis, size)).add_(_spread(low, axis, size))
+        into.copy_(states.mul_(power).clamp_(limits.min, limits.max) if close else states)
     return out
 
 

@@ -10,6 +10,8 @@ import os
 import struct
 from collections.abc import Sequence
 
+import numpy as np
+
 from rag.errors import BadCache
 from rag.kv.store import Value
 
@@ -50,7 +52,7 @@ def pieces_of(first: Value) -> int:
     return count
 
 
-def join(pieces: Sequence[Value | None]) -> bytearray:
+def join(pieces: Sequence[Value | None]) -> memoryview:
     """The value, one copy of its bytes. Raises BadCache where a piece is missing, or of another writing."""
     there = [piece for piece in pieces if piece is not None]
     if len(there) < len(pieces):
@@ -60,13 +62,13 @@ def join(pieces: Sequence[Value | None]) -> bytearray:
     expected = [(place, count, total, content) for place in range(len(there))]
     if heads != expected or count != len(there) or sum(map(len, there)) - count * _HEAD.size != total:
         raise BadCache("the pieces of a stored chunk do not fit each other")
-    value = bytearray(total)
+    value = np.empty(total, np.uint8).data
     at = 0
     for piece in there:
         body = memoryview(piece)[_HEAD.size :]
         value[at : at + len(body)] = body
         at += len(body)
-    return value
+    return value.toreadonly()
 
 
 def is_piece(name: str) -> bool:

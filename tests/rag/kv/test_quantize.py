@@ -47,7 +47,7 @@ def test_an_element_is_at_most_half_a_scale_off(given: torch.Tensor, scheme: Sch
     steps = made["scale"].double() * made["unit"].double()
     if steps.shape[axis] > 1:
         steps = steps.repeat_interleave(GROUP, axis).narrow(axis, 0, given.shape[axis])
-    rounding = given.double().abs() * ROUNDING[given.dtype] + made["unit"] * 2.0**-9
+    rounding = (given.double().abs() + back.double().abs()) * ROUNDING[given.dtype] + made["unit"] * 2.0**-9
     assert back.dtype == given.dtype
     assert torch.isfinite(back).all()
     assert ((back.double() - given.double()).abs() <= steps / 2 + rounding).all()
