@@ -67,8 +67,12 @@ def evaluate(
 
 
 def _reranked(reranker: AttentionReranker, source: ListSource, at: int, question: Question) -> dict[str, float]:
-    """nDCG@10 of each order for one question. Both scores are put between 0 and 1 before they are added."""
+    """nDCG@10 of each order for one question. Both scores are put between 0 and 1 before they are added.
+
+    The passages are shown in a random order: heads that prefer a place must not profit from BM25's order.
+    """
     best = source.near[at].best(question.text, DEPTH)
+    Random(question.id).shuffle(best)  # noqa: S311
     places = [place for place, _ in best]
     passages = [source.corpora[at].passages[place] for place in places]
     ranking = reranker.rerank(Query(question.text, question.id), as_given(_given(passages), ranked=True))
@@ -86,8 +90,8 @@ def _reranked(reranker: AttentionReranker, source: ListSource, at: int, question
 
 
 def ndcg(places: Sequence[int], values: Sequence[float], relevant: set[int]) -> float:
-    """nDCG@10 with binary gains; equal values keep their order."""
-    order = sorted(range(len(places)), key=lambda i: -values[i])[:10]
+    """nDCG@10 with binary gains; equal values are ordered by place."""
+    order = sorted(range(len(places)), key=lambda i: (-values[i], places[i]))[:10]
     gained = sum(1 / math.log2(rank + 2) for rank, i in enumerate(order) if places[i] in relevant)
     return gained / sum(1 / math.log2(rank + 2) for rank in range(min(10, len(relevant))))
 

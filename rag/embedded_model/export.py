@@ -23,7 +23,9 @@ def export(
 ) -> None:
     """Write config.json, model.safetensors, tokenizer.json, tokenizer_config.json and the head set."""
     import torch
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     copied: Any = copy.deepcopy(model)
     copied.eval().to(torch.bfloat16).cpu()
     folder.mkdir(parents=True, exist_ok=True)
