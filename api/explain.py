@@ -93,6 +93,10 @@ def stage_trace(report: StageReport) -> StageTrace:
         report.decoded or UNSET,
         report.peak_mb or UNSET,
         list(report.notes) or UNSET,
+        report.cache_mode or UNSET,
+        report.reused if report.cache_mode else UNSET,
+        report.recomputed if report.cache_mode else UNSET,
+        milliseconds(report.first_token) or UNSET,
     )
 
 

@@ -177,5 +177,8 @@ def _trace(name: str, ranking: Ranking, notes: Sequence[str], seconds: float) ->
         peak_mb=report.peak_mb,
         degraded=report.degraded,
         notes=[*report.notes, *notes],
+        cache_mode=report.cache_mode or UNSET,
+        reused=report.reused if report.cache_mode else UNSET,
+        recomputed=report.recomputed if report.cache_mode else UNSET,
         total_time_ms=milliseconds(seconds),
     )

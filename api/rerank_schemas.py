@@ -74,6 +74,8 @@ class RerankTrace(Struct, frozen=True, kw_only=True):
 
     tokens, decoded  tokens its model computed for this request, and wrote;  passes  forward passes
     peak_mb          MiB of key/value states and work space;  degraded  why it gave less than was asked for, or empty
+    cache_mode       how cached states of passages were reused, left out where they were not
+    reused, recomputed  tokens that came from there; share of the states that the mode computed all the same
     """
 
     request_id: str
@@ -87,6 +89,9 @@ class RerankTrace(Struct, frozen=True, kw_only=True):
     peak_mb: float
     degraded: str
     notes: list[str]
+    cache_mode: str | UnsetType = UNSET
+    reused: int | UnsetType = UNSET
+    recomputed: float | UnsetType = UNSET
     total_time_ms: float
 
 

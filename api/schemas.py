@@ -89,6 +89,9 @@ class StageTrace(Struct, frozen=True):
 
     passes, decoded, peak_mb  forward passes of a language model, tokens it wrote, MiB it held; left out where 0
     degraded, notes           why it gave less than was asked for, and what else to know; left out where there is none
+    first_token_ms            until the model had the first token of an answer; left out where it wrote none
+    cache_mode                how cached states of passages were reused, left out where they were not
+    reused, recomputed        tokens that came from there; share of the states that the mode computed all the same
     """
 
     stage: str
@@ -101,6 +104,10 @@ class StageTrace(Struct, frozen=True):
     decoded: int | UnsetType = UNSET
     peak_mb: float | UnsetType = UNSET
     notes: list[str] | UnsetType = UNSET
+    cache_mode: str | UnsetType = UNSET
+    reused: int | UnsetType = UNSET
+    recomputed: float | UnsetType = UNSET
+    first_token_ms: float | UnsetType = UNSET
 
 
 class Trace(Struct, frozen=True):

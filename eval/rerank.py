@@ -88,6 +88,9 @@ class RerankReport:
             "forward_passes": _mean_and_total([report.passes for report in reports]),
             "prefill_tokens": _mean_and_total([report.tokens for report in reports]),
             "decoded_tokens": _mean_and_total([report.decoded for report in reports]),
+            "reused_tokens": _mean_and_total([report.reused for report in reports]),
+            "cache_mode": next((report.cache_mode for report in reports if report.cache_mode), ""),
+            "recomputed_share": round(sum(report.recomputed for report in reports) / max(1, len(reports)), 4),
             "peak_mb": max((report.peak_mb for report in reports), default=0.0),
             "degraded_share": sum(bool(report.degraded) for report in reports) / max(1, len(reports)),
             "commit": commit(),
@@ -105,6 +108,8 @@ class RerankReport:
             said.append(f"{missing} judged queries have no list and score 0")
         if self.model == "lexical":
             said.append("lexical is a stand-in that compares words: these are not figures of a language model")
+        if mode := next((report.cache_mode for report in self.reranked.reports if report.cache_mode), ""):
+            said.append(f"states of passages were reused from the cache in mode {mode}")
         if why := next((report.degraded for report in self.reranked.reports if report.degraded), ""):
             said.append(f"degraded, for example: {why}")
         return said
@@ -224,7 +229,7 @@ def show(report: RerankReport, console: Console) -> None:
     table.add_section()
     for name, value in said["latency_ms"].items():
         table.add_row(f"{name} a query", "", f"{value:.1f} ms")
-    for key in ("forward_passes", "prefill_tokens", "decoded_tokens"):
+    for key in ("forward_passes", "prefill_tokens", "decoded_tokens", "reused_tokens"):
         if said[key]["total"]:
             table.add_row(f"{key.replace('_', ' ')} a query", "", f"{said[key]['mean']:.1f}")
     table.add_row("degraded", "", f"{said['degraded_share']:.0%}")

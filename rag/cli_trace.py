@@ -30,8 +30,12 @@ def _said(stage: StageReport) -> str:
             (stage.tokens, "tokens"),
             (stage.passes, "passes"),
             (stage.decoded, "decoded"),
+            (round(1e3 * stage.first_token), "ms to the first"),
             (stage.peak_mb, "MiB"),
+            (stage.reused, "reused"),
         )
         if value
     ]
+    if stage.cache_mode:
+        counts.append(f"{stage.cache_mode}: {stage.recomputed:.1%} recomputed")
     return f"{stage.stage} {1e3 * stage.seconds:.0f} ms" + (f" ({', '.join(counts)})" if counts else "")

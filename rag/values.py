@@ -65,6 +65,9 @@ class StageReport:
     passes    forward passes of a language model; decoded  tokens it wrote; peak_mb  key/value states it held
     degraded  why the stage gave less than was asked for, "" where it did not
     notes     what else a reader should know, for example how many passages were cut
+    first_token  seconds until a language model here had the first token of an answer, 0 where none wrote one
+    cache_mode  how cached states of passages were reused, "" where they were not;  reused  tokens that came from there
+    recomputed  share of the token states that this mode computed all the same
     """
 
     stage: str
@@ -77,6 +80,10 @@ class StageReport:
     decoded: int = 0
     peak_mb: float = 0.0
     notes: tuple[str, ...] = ()
+    cache_mode: str = ""
+    reused: int = 0
+    recomputed: float = 0.0
+    first_token: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

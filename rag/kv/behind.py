@@ -43,7 +43,21 @@ def logits_behind(model: LanguageModel, composed: Composed, suffix: Sequence[int
     _check(composed, suffix, model.shape[0])
 
     def read() -> Array:
-        found: Array = _scores(model, composed, suffix, meter).cpu().numpy()
+        found: Array = model.scores(_followed(model, composed, suffix, meter), None).cpu().numpy()
+        return found
+
+    return model.alone(meter, read, len(composed.ids))
+
+
+def labels_behind(
+    model: LanguageModel, composed: Composed, suffix: Sequence[int], labels: Sequence[int], meter: Meter
+) -> Array:
+    """(labels,) float32: log-probabilities of the label tokens behind the suffix, among the labels."""
+    _check(composed, suffix, model.shape[0])
+
+    def read() -> Array:
+        hidden = _followed(model, composed, suffix, meter)
+        found: Array = model.scores(hidden[-1:], labels)[0].log_softmax(-1).cpu().numpy()
         return found
 
     return model.alone(meter, read, len(composed.ids))
@@ -61,19 +75,21 @@ def likelihood_behind(
     def read() -> float:
         import torch
 
-        scores = _scores(model, composed, ids, meter)[len(suffix) - 1 : -1].log_softmax(-1)
+        hidden = _followed(model, composed, ids, meter)[len(suffix) - 1 : -1]
+        scores = model.scores(hidden, None).log_softmax(-1)
         wanted = torch.tensor(list(target), device=scores.device)
         return float(scores.gather(1, wanted[:, None]).mean())
 
     return model.alone(meter, read, len(composed.ids))
 
 
-def _scores(model: LanguageModel, composed: Composed, ids: Sequence[int], meter: Meter) -> torch.Tensor:
+def _followed(model: LanguageModel, composed: Composed, ids: Sequence[int], meter: Meter) -> torch.Tensor:
+    """(ids, width) normed hidden states behind the composed ones."""
     meter.allow(len(ids))
     hidden = model.follow(ids, composed.states)
     assert hidden is not None
     meter.count(len(ids), held=composed.states.bytes)
-    return model.scores(hidden[0], None)
+    return hidden[0]
 
 
 def _check(composed: Composed, suffix: Sequence[int], layers: int) -> None:

@@ -12,6 +12,7 @@ from rag.kv.layout import StoredChunk, encode, parse
 from rag.kv.quantize import Scheme
 from rag.kv.states import ChunkStates
 from rag.kv.store import ChunkCacheStore, Value
+from rag.kv.tiered import TieredStore
 
 
 @dataclass(slots=True)
@@ -84,6 +85,32 @@ class ChunkCache:
         except CacheUnavailable as error:
             self._unavailable(error)
             return False
+
+    def keep(self, states: ChunkStates, variant: str = "0", *, cost: float | None = None) -> ChunkStates:
+        """As ``put``; the states as they will come back, so that an answer does not depend on what is kept already.
+
+        What cannot be stored is counted as unavailable and comes back as it is.
+        """
+        try:
+            value = encode(states, self.scheme, self._digest, variant, secret=self._secret, allow_int4=True)
+        except ValueError as error:
+            self.report.unavailable += 1
+            self.report.trouble = str(error)
+            return states
+        try:
+            self.store.put(self.key(states.ids, variant), value, cost or float(len(states.ids)))
+        except CacheUnavailable as error:
+            self._unavailable(error)
+        return parse(value, secret=self._secret).read()
+
+    @property
+    def troubles(self) -> tuple[int, str]:
+        """How often a store, or a tier of it, did not answer or gave something damaged, and the last reason."""
+        count, why = self.report.damaged + self.report.unavailable, self.report.trouble
+        if isinstance(self.store, TieredStore):
+            failed, said = self.store.failures
+            return count + failed, said or why
+        return count, why
 
     def get_or_make(
         self, ids: Sequence[int], make: Callable[[], ChunkStates], variant: str = "0", *, cost: float | None = None

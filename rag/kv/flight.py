@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
 from threading import Lock
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+PATIENCE = 0.05
+"""Seconds between two looks at whether a caller may wait any longer."""
 
 
 class SingleFlight(Generic[T]):
@@ -34,6 +36,47 @@ class SingleFlight(Generic[T]):
             raise
         self._land(key)
         mine.set_result(made)
+        return made
+
+    def do_many(
+        self, keys: Sequence[str], make: Callable[[list[str]], Sequence[T]], waiting: Callable[[], None]
+    ) -> dict[str, T]:
+        """One answer a key: ``make`` gives those that nobody makes yet, in order; the others are waited for.
+
+        waiting  called every PATIENCE seconds of it; what it raises ends the wait. What another caller failed at is
+        made here.
+        """
+        found: dict[str, T] = {}
+        while missing := [key for key in dict.fromkeys(keys) if key not in found]:
+            mine, others = self._take(missing)
+            if mine:
+                found |= self._made(mine, make)
+            for key, flying in others.items():
+                while not wait([flying], PATIENCE).done:
+                    waiting()
+                if flying.exception() is None:
+                    found[key] = flying.result()
+        return found
+
+    def _take(self, keys: Sequence[str]) -> tuple[dict[str, Future[T]], dict[str, Future[T]]]:
+        """The keys that are the caller's to make, and those under way."""
+        with self._lock:
+            others = {key: self._flying[key] for key in keys if key in self._flying}
+            mine: dict[str, Future[T]] = {key: Future() for key in keys if key not in others}
+            self._flying |= mine
+        return mine, others
+
+    def _made(self, mine: dict[str, Future[T]], make: Callable[[list[str]], Sequence[T]]) -> dict[str, T]:
+        try:
+            made = dict(zip(mine, make(list(mine)), strict=True))
+        except BaseException as error:
+            for key, flying in mine.items():
+                self._land(key)
+                flying.set_exception(error)
+            raise
+        for key, flying in mine.items():
+            self._land(key)
+            flying.set_result(made[key])
         return made
 
     def _land(self, key: str) -> None:

@@ -87,6 +87,11 @@ class TieredStore:
                 below.append(StoreStats(name=tier.name, errors=1, trouble=str(error)))
         return below
 
+    @property
+    def failures(self) -> tuple[int, str]:
+        """How often a tier did not answer, and what it said last."""
+        return self._tally.errors, self._tally.trouble
+
     def close(self) -> None:
         for tier in self.tiers:
             tier.close()

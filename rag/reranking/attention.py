@@ -14,6 +14,7 @@ from rag.errors import InvalidInput
 from rag.protocols import Reranker
 from rag.reranking.heads import ALL, foreign, heads_for
 from rag.reranking.icr import LATE, Array, IcrPrompt, IcrTemplate, contributions, document_ids, icr_prompt, icr_scores
+from rag.reranking.passages import ATTENTION_TOKENS, attention_text
 from rag.reranking.stage import reranked
 from rag.reranking.windows import link, plan
 from rag.runtime.meter import Limits, Meter, OutOfBudget
@@ -76,7 +77,7 @@ class AttentionReranker(Reranker):
     late: Literal["IE", "QA"] = "IE"
     best_last: bool = True
     depth: int = 100
-    passage_tokens: int = 512
+    passage_tokens: int = ATTENTION_TOKENS
     limits: Limits = Limits()
     cache: CalibrationCache = field(default_factory=CalibrationCache, compare=False)
 
@@ -119,7 +120,7 @@ class _Work:
         self.meter = Meter(settings.limits)
         self.degraded = ""
         self.notes: list[str] = []
-        self.texts = [_text(chunk) for chunk in chunks]
+        self.texts = [attention_text(chunk) for chunk in chunks]
         self.readable = [i for i, text in enumerate(self.texts) if text]
         if self.readable:
             self._prepare(query)
@@ -149,9 +150,10 @@ class _Work:
         self.longest = min(self.settings.passage_tokens or longest, longest)
         lengths = [len(ids) for ids in tokenizer.encode_many([self.texts[i] for i in self.readable])]
         separator = len(tokenizer.encode(self.template.separator))
-        self.costs = [min(n + LABEL_TOKENS, self.longest) + separator for n in lengths]
+        label = LABEL_TOKENS if self.model.labelled else 0
+        self.costs = [min(n + label, self.longest) + separator for n in lengths]
         self.room = room
-        if cut := sum(n + LABEL_TOKENS > self.longest for n in lengths):
+        if cut := sum(n + label > self.longest for n in lengths):
             self.notes.append(f"{cut} passages may be cut at {self.longest} tokens")
 
     def windows(self, count: int) -> list[tuple[int, ...]]:
@@ -188,7 +190,7 @@ class _Work:
         """The window's prompt and the attention to its prefix: of the query, and of the query without content."""
         places = range(len(window))
         order = list(reversed(places)) if self.settings.best_last else list(places)
-        place = {index: at for at, index in enumerate(order, start=1)}
+        place = {index: at if self.model.labelled else None for at, index in enumerate(order, start=1)}
         documents = [
             document_ids(self.model.tokenizer, self.texts[i], place[at], self.longest) for at, i in enumerate(window)
         ]
@@ -213,8 +215,3 @@ class _Work:
             middle = (low + high + 1) // 2
             low, high = (middle, high) if self.tokens(middle) <= limit else (low, middle - 1)
         return low
-
-
-def _text(chunk: Chunk) -> str:
-    """Title, line break, text: as the published code writes a document."""
-    return f"{chunk.title}\n{chunk.text}".strip() if chunk.title else chunk.text.strip()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rag.reranking.passages import prompt_text
 from rag.reranking.prompts import Form
 from rag.reranking.stage import reranked
 from rag.runtime.meter import Meter
@@ -78,6 +79,6 @@ class Candidates:
 def candidates(ranking: Ranking, depth: int) -> Candidates:
     """What may be read of the ``depth`` best."""
     head = ranking.hits[:depth]
-    texts = [hit.chunk.content.strip() for hit in head]
+    texts = [prompt_text(hit.chunk) for hit in head]
     places = tuple(place for place, text in enumerate(texts) if text)
     return Candidates(ranking, head, places, tuple(texts[place] for place in places))

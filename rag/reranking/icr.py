@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag.runtime.prompt import Prompt, Role, Segment
+from rag.runtime.reader import Reader
 from rag.runtime.tokens import Control, Ids, PromptTokenizer
 
 Array = NDArray[np.float32]
@@ -63,7 +64,7 @@ def icr_prompt(
     documents  ids that ``document_ids`` made for their places
     Documents and query are inert text; control strings count in the template's prefix and suffix only.
     """
-    lead = tokenizer.start(Control(template.prefix), template.intro + template.separator)
+    lead = lead_ids(tokenizer, template)
     separator = tokenizer.encode(template.separator)
     segments = [Segment(tuple(lead))]
     at, spans = len(lead), {}
@@ -80,9 +81,20 @@ def icr_prompt(
     )
 
 
-def document_ids(tokenizer: PromptTokenizer, text: str, place: int, longest: int = 0) -> Ids:
-    """``[place] text`` as ids, the text cut at ``longest`` tokens (0: whole); ``place`` counts from 1."""
-    ids = tokenizer.encode(f"[{place}] {text}")
+def lead_ids(tokenizer: PromptTokenizer, template: IcrTemplate) -> Ids:
+    """What stands before the first document."""
+    return tokenizer.start(Control(template.prefix), template.intro + template.separator)
+
+
+def lead_of(reader: Reader) -> Ids:
+    """What stands before the first document in every prompt for this model."""
+    strings = reader.family.attention
+    return lead_ids(reader.tokenizer, IcrTemplate(strings.prefix, strings.separator, strings.suffix, LATE["IE"]))
+
+
+def document_ids(tokenizer: PromptTokenizer, text: str, place: int | None, longest: int = 0) -> Ids:
+    """``[place] text`` as ids, cut at ``longest`` tokens (0: whole); ``place`` counts from 1, None is no label."""
+    ids = tokenizer.encode(text if place is None else f"[{place}] {text}")
     return ids[:longest] if longest else ids
 
 

@@ -12,6 +12,7 @@ from rag.errors import InvalidConfig
 from rag.protocols import Reranker
 from rag.reranking import prompts
 from rag.reranking.candidates import candidates
+from rag.reranking.passages import PROMPT_TOKENS
 from rag.reranking.prompts import LIST_LABELS, Form
 from rag.runtime.meter import Limits, Meter, OutOfBudget
 from rag.runtime.reader import Reader
@@ -34,7 +35,7 @@ class ListwiseReranker(Reranker):
     window: int = 20
     stride: int = 10
     depth: int = 100
-    passage_tokens: int = 128
+    passage_tokens: int = PROMPT_TOKENS
     limits: Limits = Limits()
 
     def __post_init__(self) -> None:

@@ -13,6 +13,7 @@ from rag.protocols import Reranker
 from rag.reranking import prompts
 from rag.reranking.candidates import candidates
 from rag.reranking.comparing import Compare, Memo, Pair, Preference, Sorted
+from rag.reranking.passages import PROMPT_TOKENS
 from rag.reranking.prompts import Form
 from rag.reranking.questions import Questions
 from rag.reranking.sorting import allpair, heapsort, quickselect, sliding
@@ -49,7 +50,7 @@ class PairwiseReranker(Reranker):
     sort: Sort = "heapsort"
     k: int = 10
     depth: int = 100
-    passage_tokens: int = 128
+    passage_tokens: int = PROMPT_TOKENS
     limits: Limits = Limits()
 
     def rerank(self, query: Query, ranking: Ranking) -> Ranking:

@@ -10,6 +10,7 @@ from typing import Literal
 from rag.protocols import Reranker
 from rag.reranking import prompts
 from rag.reranking.candidates import candidates
+from rag.reranking.passages import PROMPT_TOKENS
 from rag.reranking.prompts import Form
 from rag.runtime.meter import Limits, Meter, OutOfBudget
 from rag.runtime.reader import Reader
@@ -34,7 +35,7 @@ class PointwiseReranker(Reranker):
     model: Reader
     kind: Literal["yes-no", "likelihood"] = "yes-no"
     depth: int = 100
-    passage_tokens: int = 128
+    passage_tokens: int = PROMPT_TOKENS
     limits: Limits = Limits()
 
     def rerank(self, query: Query, ranking: Ranking) -> Ranking:

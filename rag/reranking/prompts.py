@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 
 from rag.errors import ModelNotAvailable
+from rag.reranking.passages import BLANKS
 from rag.runtime.prompt import Prompt, Role, Segment
 from rag.runtime.reader import Reader
 from rag.runtime.tokens import Control, Ids, PromptTokenizer
@@ -124,7 +125,7 @@ def listwise(reader: Reader, query: str, count: int) -> Form:
         shown = [part for mark, ids in zip(marks, passages, strict=False) for part in (mark, _passage(ids))]
         return Prompt((_template(start), asked, *shown, again, asked, _template(end)), shared=3)
 
-    return Form(write, label_ids(tokenizer, labels, answer), blank=" ", notes=notes)
+    return Form(write, label_ids(tokenizer, labels, answer), blank=BLANKS["listwise"], notes=notes)
 
 
 def yes_no(reader: Reader, query: str) -> Form:
@@ -159,7 +160,7 @@ def likelihood(reader: Reader, query: str) -> Form:
         (passage,) = passages
         return Prompt((start, _passage(passage), end, asked), shared=1)
 
-    return Form(write, blank=" ", notes=notes)
+    return Form(write, blank=BLANKS["likelihood"], notes=notes)
 
 
 def label_ids(

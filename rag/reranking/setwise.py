@@ -14,6 +14,7 @@ from rag.protocols import Reranker
 from rag.reranking import prompts
 from rag.reranking.candidates import candidates
 from rag.reranking.comparing import Sorted
+from rag.reranking.passages import PROMPT_TOKENS
 from rag.reranking.prompts import SET_LABELS, Form
 from rag.reranking.questions import Questions
 from rag.reranking.set_sorting import Group, heapsort, insertion, tourrank
@@ -45,7 +46,7 @@ class SetwiseReranker(Reranker):
     k: int = 10
     depth: int = 100
     group: int = 3
-    passage_tokens: int = 128
+    passage_tokens: int = PROMPT_TOKENS
     limits: Limits = Limits()
     tournaments: int = 1
 

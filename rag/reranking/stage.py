@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 
-from rag.runtime.meter import Meter
+from rag.runtime.meter import Meter, Reuse
 from rag.values import Hit, Ranking, ScoreKind, StageReport
 
 
@@ -43,6 +43,9 @@ def reranked(
     hits += [Hit(hit.chunk, floor - step * rank) for rank, hit in enumerate(kept, start=1)]
     if bad := sum(score is not None for score in scores) - len(finite):
         degraded = "; ".join(filter(None, [degraded, f"{bad} scores were not numbers"]))
+    reuse = meter.reuse if meter else Reuse()
+    if reuse.trouble:
+        notes = (*notes, f"the cache of chunk states had trouble ({reuse.trouble}); what was missing was computed")
     report = StageReport(
         stage,
         time.perf_counter() - started,
@@ -54,5 +57,8 @@ def reranked(
         meter.decoded if meter else 0,
         round(meter.peak_bytes / 2**20, 3) if meter else 0.0,
         notes,
+        reuse.mode,
+        reuse.reused,
+        round(reuse.recomputed, 4),
     )
     return Ranking(tuple(hits), kind, report, (ranking,), bound)

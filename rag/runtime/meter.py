@@ -31,6 +31,28 @@ cancelled: ContextVar[Callable[[], bool] | None] = ContextVar("cancelled", defau
 
 
 @dataclass(slots=True)
+class Reuse:
+    """What of a request's prompts was put together from cached chunk states.
+
+    mode    how, "" where there was no cache to ask;  tokens  of all prompts that were put together
+    reused  tokens whose states were there;  again  tokens that were computed while putting together, in place or to
+            repair them; a layer counts for its share. What was read anew, to be kept, is in neither
+    trouble  the last thing that a store did wrong
+    """
+
+    mode: str = ""
+    tokens: int = 0
+    reused: int = 0
+    again: float = 0.0
+    trouble: str = ""
+
+    @property
+    def recomputed(self) -> float:
+        """``again`` as a share of ``tokens``."""
+        return self.again / self.tokens if self.tokens else 0.0
+
+
+@dataclass(slots=True)
 class Meter:
     """Counts of one request.
 
@@ -44,6 +66,7 @@ class Meter:
     prefill: int = 0
     decoded: int = 0
     peak_bytes: int = 0
+    reuse: Reuse = field(default_factory=Reuse)
     gone: Callable[[], bool] | None = field(default_factory=cancelled.get)
 
     def allow(self, tokens: int = 0) -> None:

@@ -23,11 +23,13 @@ class Reader(Protocol):
     """A language model that reads prompts and is asked for attention or for the scores of label tokens.
 
     context  tokens a prompt may have;  shape  (layers, query heads)
+    labelled  whether a passage may begin with the label of its place; not where its states are kept for every place
     Every call counts what it computed on the request's meter and stops where the meter does not allow more.
     Threads may share a reader.
     """
 
     name: str
+    labelled: bool = True
 
     @property
     def fingerprint(self) -> str: ...

@@ -6,6 +6,8 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from hashlib import blake2b
 from typing import Any
 
 from rag.errors import ModelNotAvailable
@@ -57,6 +59,11 @@ class PromptTokenizer:
         framed, bare = (self._whole.encode("a", add_special_tokens=special).ids for special in (True, False))
         self._first: Ids = framed[: framed.index(bare[0])] if bare else framed[:1]
         self._fresh_after_control = self._continues_fresh()
+
+    @cached_property
+    def digest(self) -> str:
+        """128 bits in hex of all that decides the ids of a text."""
+        return blake2b(f"{self._whole.to_str()}{self._reserved}".encode(), digest_size=16).hexdigest()
 
     def __contains__(self, control: object) -> bool:
         """True where ``control`` is a control string of this tokenizer."""

@@ -1,0 +1,137 @@
+"""Chunk states by their token ids: from the store where they are there, else read by the model and stored."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from rag.kv.cache import ChunkCache
+from rag.kv.capture import read_chunks
+from rag.kv.flight import SingleFlight
+from rag.kv.identity import fingerprint_of
+from rag.kv.key import token_hash
+from rag.kv.quantize import Scheme
+from rag.kv.states import ChunkStates
+from rag.kv.store import ChunkCacheStore
+from rag.runtime.meter import Meter
+from rag.runtime.reader import Reader
+
+if TYPE_CHECKING:
+    from rag.language_model import LanguageModel
+
+Ids = tuple[int, ...]
+BEGINNINGS = 4096
+"""Tokens of prompts' beginnings whose states are kept in memory; the least recently used go first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """States of chunks, and which of them had to be read. They are as the store keeps them, read or not."""
+
+    states: dict[Ids, ChunkStates]
+    read: frozenset[Ids] = frozenset()
+
+
+class ChunkLibrary:
+    """What one model read of chunks, each by itself behind the same few tokens, whatever prompt it is for.
+
+    lead    gives the ids of these tokens; asked when the model is first used
+    store   where states are kept; None keeps none
+    tenant  a secret salt of the names;  secret  seals the values
+    Threads may share it; what several ask for at once is read once. A store that fails is a store without the chunk.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        lead: Callable[[Reader], Sequence[int]],
+        store: ChunkCacheStore | None,
+        scheme: Scheme = "bf16",
+        *,
+        tenant: str = "",
+        secret: bytes = b"",
+    ) -> None:
+        self.model, self.store, self.scheme = model, store, scheme
+        self._lead, self._tenant, self._secret = lead, tenant, secret
+        self._lock = Lock()
+        self._cache: ChunkCache | None = None
+        self._beginnings: OrderedDict[Ids, ChunkStates] = OrderedDict()
+        self._chunks: SingleFlight[tuple[ChunkStates, bool]] = SingleFlight()
+        self._starts: SingleFlight[ChunkStates] = SingleFlight()
+
+    @property
+    def lead(self) -> Ids:
+        """The tokens that stand before every chunk when it is read."""
+        return tuple(self._lead(self.model))
+
+    @property
+    def cache(self) -> ChunkCache | None:
+        """States by ids; None where nothing is kept. Loads the model."""
+        if self.store is None:
+            return None
+        with self._lock:
+            if self._cache is None:
+                chosen = fingerprint_of(self.model, self.lead, self._tenant)
+                self._cache = ChunkCache(self.store, chosen, self.scheme, secret=self._secret)
+            return self._cache
+
+    def beginning(self, ids: Ids, meter: Meter) -> tuple[ChunkStates, bool]:
+        """The states of a prompt's first tokens, on the model's device; True where they were at hand."""
+        with self._lock:
+            if ids in self._beginnings:
+                self._beginnings.move_to_end(ids)
+                return self._beginnings[ids], True
+
+        def read(_: list[str]) -> list[ChunkStates]:
+            return read_chunks(self.model, [ids], meter, on="model")
+
+        (states,) = self._starts.do_many([token_hash(ids)], read, meter.allow).values()
+        with self._lock:
+            self._beginnings[ids] = states
+            while sum(map(len, self._beginnings)) > BEGINNINGS and len(self._beginnings) > 1:
+                self._beginnings.popitem(last=False)
+        return states, False
+
+    def find(self, chunks: Sequence[Ids], meter: Meter) -> Found:
+        """The states of all of them, each once, in the CPU's memory; chunks without tokens are left out.
+
+        Says on the meter what the store did wrong. Raises what ``read_chunks`` does.
+        """
+        named = {token_hash(ids): ids for ids in chunks if ids}
+        if not named:
+            return Found({})
+        cache = self.cache
+        before = cache.troubles[0] if cache else 0
+        there = self._chunks.do_many(
+            list(named), lambda keys: self._loaded(cache, [named[key] for key in keys], meter), meter.allow
+        )
+        if cache and cache.troubles[0] > before:
+            meter.reuse.trouble = cache.troubles[1]
+        return Found(
+            {named[key]: states for key, (states, _) in there.items()},
+            frozenset(named[key] for key, (_, read) in there.items() if read),
+        )
+
+    def _loaded(self, cache: ChunkCache | None, chunks: list[Ids], meter: Meter) -> list[tuple[ChunkStates, bool]]:
+        """States, and whether they were read."""
+        found = cache.get_many(chunks) if cache else [None] * len(chunks)
+        missing = [ids for ids, states in zip(chunks, found, strict=True) if states is None]
+        read = iter(self.read(missing, meter))
+        return [(next(read), True) if states is None else (states, False) for states in found]
+
+    def read(self, chunks: Sequence[Ids], meter: Meter) -> list[ChunkStates]:
+        """The states of each, read now whatever the store has, and stored."""
+        if not chunks:
+            return []
+        prefix = self.beginning(self.lead, meter)[0]
+        started = time.perf_counter()
+        made = read_chunks(self.model, chunks, meter, prefix=prefix)
+        cache = self.cache
+        if cache is None:
+            return made
+        cost = 1e3 * (time.perf_counter() - started) / sum(map(len, chunks))
+        return [cache.keep(states, cost=cost * len(states.ids)) for states in made]

@@ -1,0 +1,206 @@
+"""A language model that reads passages from the cache: every reranker works with it as with the model itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from rag.kv.behind import attention_behind, labels_behind, likelihood_behind
+from rag.kv.compose import Composed, compose
+from rag.kv.library import ChunkLibrary, Found
+from rag.kv.modes import Mode
+from rag.kv.plan import Chunk
+from rag.kv.states import ChunkStates
+from rag.runtime.families import Family
+from rag.runtime.meter import Meter
+from rag.runtime.prompt import Prompt, Role, Segment, joined
+from rag.runtime.reader import Array, Heads, Reader
+from rag.runtime.tokens import PromptTokenizer
+
+Ids = tuple[int, ...]
+AT_ONCE = 32_768
+"""Tokens of passages whose states are held at once for a list of prompts."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """A prompt in parts: what stands before the first passage, passages and what is between, what stands behind.
+
+    pieces  ids, and whether they are a passage's;  none of them is empty
+    """
+
+    head: Ids
+    pieces: tuple[tuple[Ids, bool], ...]
+    tail: Ids
+
+    @property
+    def passages(self) -> list[Ids]:
+        return [ids for ids, passage in self.pieces if passage]
+
+
+class CachedReader(Reader):
+    """Reads prompts whose passages' states come from a library, put together in a mode.
+
+    What is no passage is computed in place. The tokens are the prompt's, in its order: with mode full or prefix the
+    answers are the model's own, to rounding; with other modes they are what the mode makes of them, and a passage
+    should not begin with the label of its place.
+    ``meter.reuse`` says what was done. A prompt without passages is the model's to read.
+    """
+
+    def __init__(self, library: ChunkLibrary, mode: Mode) -> None:
+        self.library, self.mode, self.model = library, mode, library.model
+        self.name = self.model.name
+        self.labelled = mode.exact
+
+    @property
+    def fingerprint(self) -> str:
+        return self.model.fingerprint
+
+    @property
+    def tokenizer(self) -> PromptTokenizer:
+        return self.model.tokenizer
+
+    @property
+    def family(self) -> Family:
+        return self.model.family
+
+    @property
+    def context(self) -> int:
+        return self.model.context
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.model.shape
+
+    # --- attention ---
+
+    def attention(
+        self, prefix: Prompt, suffixes: Sequence[Prompt], meter: Meter, heads: Heads | None = None
+    ) -> list[Array]:
+        return self._attention(prefix, suffixes, meter, heads, per_head=False)
+
+    def head_attention(self, prefix: Prompt, suffixes: Sequence[Prompt], meter: Meter) -> list[Array]:
+        return self._attention(prefix, suffixes, meter, None, per_head=True)
+
+    def _attention(
+        self, prefix: Prompt, suffixes: Sequence[Prompt], meter: Meter, heads: Heads | None, *, per_head: bool
+    ) -> list[Array]:
+        ends = [suffix.ids for suffix in suffixes]
+        layout = _layout(prefix.segments, tail=False)
+        if not layout.head or not layout.passages:
+            if per_head:
+                return self.model.head_attention(prefix, suffixes, meter)
+            return self.model.attention(prefix, suffixes, meter, heads)
+        found = self.library.find(self._wanted(layout), meter)
+        layers = None if heads is None else 1 + max(heads)
+        composed = self._composed(layout, found, max(map(len, ends)), meter, layers)
+        return attention_behind(self.model, composed, ends, meter, heads, per_head=per_head)
+
+    # --- labels and likelihood ---
+
+    def labels(self, prompts: Sequence[Prompt], labels: Sequence[int], meter: Meter) -> Array:
+        out = np.zeros((len(prompts), len(labels)), dtype=np.float32)
+        for row, prompt, layout, found in self._laid_out(prompts, meter):
+            if found is None:
+                out[row] = self.model.labels([prompt], labels, meter)[0]
+                continue
+            composed = self._composed(layout, found, len(layout.tail), meter)
+            out[row] = labels_behind(self.model, composed, layout.tail, labels, meter)
+        return out
+
+    def likelihood(self, prompts: Sequence[Prompt], meter: Meter) -> Array:
+        out = np.zeros(len(prompts), dtype=np.float32)
+        for row, prompt, layout, found in self._laid_out(prompts, meter):
+            target = prompt.segments[-1].ids if prompt.segments else ()
+            lead = layout.tail[: len(layout.tail) - len(target)]
+            if found is None or not target or not lead:
+                out[row] = self.model.likelihood([prompt], meter)[0]
+                continue
+            composed = self._composed(layout, found, len(layout.tail), meter)
+            out[row] = likelihood_behind(self.model, composed, lead, target, meter)
+        return out
+
+    def _laid_out(self, prompts: Sequence[Prompt], meter: Meter) -> Iterator[tuple[int, Prompt, _Layout, Found | None]]:
+        """(row, prompt, its parts, its passages' states), None for the states of one that is the model's to read.
+
+        States are asked for many prompts at once, as many as AT_ONCE allows.
+        """
+        layouts = [_layout(prompt.segments, tail=True) for prompt in prompts]
+        for rows in _groups([self._wanted(layout) for layout in layouts]):
+            found = self.library.find([ids for row in rows for ids in self._wanted(layouts[row])], meter)
+            for row in rows:
+                layout = layouts[row]
+                read_here = layout.head and layout.passages and layout.tail
+                yield row, prompts[row], layout, found if read_here else None
+
+    # --- composition ---
+
+    def _wanted(self, layout: _Layout) -> list[Ids]:
+        """The passages whose states this mode can use in the prompt."""
+        if self.mode.kind == "full":
+            return []
+        if self.mode.kind == "prefix":
+            first = layout.pieces[:1] if layout.head == self.library.lead else ()
+            return [ids for ids, passage in first if passage]
+        return layout.passages
+
+    def _composed(self, layout: _Layout, found: Found, room: int, meter: Meter, layers: int | None = None) -> Composed:
+        head, reused = self._head(layout, meter)
+        here = layout.head == self.library.lead
+        chunks: list[Chunk] = []
+        for ids, passage in layout.pieces:
+            states = found.states.get(ids) if passage else None
+            if states is None:
+                chunks.append(ids)
+                continue
+            # Behind another beginning they are never exact, however long it is.
+            chunks.append(states if here else replace(states, behind=0))
+            reused += len(ids) if ids not in found.read else 0
+        composed = compose(self.model, head, chunks, self.mode, meter, room=room, layers=layers)
+        meter.reuse.mode = str(self.mode)
+        meter.reuse.tokens += len(composed.ids)
+        meter.reuse.reused += reused
+        meter.reuse.again += composed.recomputed * len(composed.ids)
+        return composed
+
+    def _head(self, layout: _Layout, meter: Meter) -> tuple[ChunkStates | Ids, int]:
+        """The beginning, and how many tokens of it were there."""
+        if self.mode.kind == "full":
+            return layout.head, 0
+        states, there = self.library.beginning(layout.head, meter)
+        return states, len(layout.head) if there else 0
+
+
+def _layout(segments: Sequence[Segment], *, tail: bool) -> _Layout:
+    """With ``tail`` what stands behind the last passage is by itself, without it is a piece."""
+    places = [i for i, segment in enumerate(segments) if segment.role is Role.PASSAGE and segment.ids]
+    if not places:
+        return _Layout(joined(segments), (), ())
+    first, last = places[0], places[-1] + 1 if tail else len(segments)
+    pieces: list[tuple[Ids, bool]] = []
+    for segment in segments[first:last]:
+        passage = segment.role is Role.PASSAGE
+        if not segment.ids:
+            continue
+        if not passage and not pieces[-1][1]:
+            pieces[-1] = (pieces[-1][0] + segment.ids, False)
+        else:
+            pieces.append((segment.ids, passage))
+    return _Layout(joined(segments[:first]), tuple(pieces), joined(segments[last:]))
+
+
+def _groups(wanted: Sequence[Sequence[Ids]]) -> Iterator[list[int]]:
+    """Rows in order, as many together as have passages of AT_ONCE tokens, each passage counted once."""
+    rows: list[int] = []
+    seen: set[Ids] = set()
+    for row, passages in enumerate(wanted):
+        more = seen.union(passages)
+        if rows and sum(map(len, more)) > AT_ONCE:
+            yield rows
+            rows, more = [], set(passages)
+        rows.append(row)
+        seen = more
+    if rows:
+        yield rows
