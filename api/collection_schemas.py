@@ -70,13 +70,18 @@ class CollectionList(Struct, frozen=True):
 
 
 class Dropped(Struct, frozen=True):
-    """The collection that was removed."""
+    """The collection that was removed; ``cache_trouble`` says why states of its passages may still be stored."""
 
     dropped: str
+    cache_trouble: str | UnsetType = UNSET
 
 
 class ChangeCounts(Struct, frozen=True):
-    """What a change did. ``updated`` documents count in ``added`` too; ``empty`` ones have no chunk."""
+    """What a change did. ``updated`` documents count in ``added`` too; ``empty`` ones have no chunk.
+
+    cache_trouble  why a language model's states of deleted passages may still be stored, or those of added ones are
+                   not; left out where all went well
+    """
 
     generation: int
     added: int
@@ -84,6 +89,7 @@ class ChangeCounts(Struct, frozen=True):
     deleted: int
     empty: int
     chunks: int
+    cache_trouble: str | UnsetType = UNSET
 
 
 class DocumentEntry(Struct, frozen=True):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from litestar import delete, get, post
 from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
+from msgspec import UNSET
 
 from api.bodies import decode, decoder
 from api.collection_schemas import ChunkingBody, CollectionList, CollectionStatus, CreateCollection, Dropped
@@ -23,6 +24,7 @@ from indexes.corpus import Document
 from indexes.home import check_name
 from indexes.readers.source import Report
 from rag.assemble import Engine, vector_settings
+from rag.caching import Forgotten
 from rag.config import IndexConfig
 from rag.errors import CollectionError, CollectionExists, CollectionNotFound
 
@@ -116,8 +118,9 @@ def _dropped(call: Call, name: str) -> Dropped:
     if name not in call.engine.home.names():
         there = ", ".join(call.engine.home.names()[:10]) or "none"
         raise CollectionNotFound(f"no collection {name[:80]!r} to remove (there: {there})")
+    forgotten = call.engine.caching.drop(call.engine.collection(name)) if call.engine.caching.holds else Forgotten()
     call.engine.home.drop(name)
-    return Dropped(name)
+    return Dropped(name, forgotten.trouble or UNSET)
 
 
 def _chunking(asked: str | ChunkingBody | None, index: IndexConfig) -> Chunking:

@@ -10,6 +10,7 @@ from urllib.parse import unquote_to_bytes
 from litestar import delete, get, post
 from litestar.params import FromPath, QueryParameter
 from litestar.response.base import ASGIResponse
+from msgspec import UNSET
 
 from api.bodies import decode, decoder
 from api.collection_schemas import (
@@ -137,19 +138,22 @@ def _document(body: DocumentBody) -> Document:
 def _added(call: Call, ref: str) -> ChangeCounts:
     bodies = decode(_ADD, call.body).documents
     documents = checked_documents(bodies, call.engine.settings.server.max_documents)
-    return _counts(call.engine.collection(ref).add(documents, call.engine.encoder))
+    engine = call.engine
+    change, trouble = engine.caching.add(engine.collection(ref), documents, engine.encoder)
+    return _counts(change, trouble)
 
 
 def _deleted(call: Call, ref: str) -> ChangeCounts:
     ids = decode(_DELETE, call.body).ids
-    return _counts(call.engine.collection(ref).delete(ids))
+    change, forgotten = call.engine.caching.delete(call.engine.collection(ref), ids)
+    return _counts(change, forgotten.trouble)
 
 
 def _deleted_one(call: Call, ref: str, doc_id: str) -> ChangeCounts:
-    change = call.engine.collection(ref).delete([doc_id])
+    change, forgotten = call.engine.caching.delete(call.engine.collection(ref), [doc_id])
     if not change.deleted:
         raise DocumentNotFound(f"no document {doc_id[:200]!r} in collection {ref!r}")
-    return _counts(change)
+    return _counts(change, forgotten.trouble)
 
 
 def _listed(call: Call, ref: str, limit: int, after: str) -> DocumentList:
@@ -166,8 +170,9 @@ def _stored(call: Call, ref: str, doc_id: str) -> StoredDocument:
     return StoredDocument(document.id, document.title, document.text, dict(document.metadata))
 
 
-def _counts(change: Change) -> ChangeCounts:
-    return ChangeCounts(change.generation, change.added, change.updated, change.deleted, change.empty, change.chunks)
+def _counts(change: Change, trouble: str) -> ChangeCounts:
+    counts = (change.generation, change.added, change.updated, change.deleted, change.empty, change.chunks)
+    return ChangeCounts(*counts, cache_trouble=trouble or UNSET)
 
 
 def _document_id(request: Connection) -> str:

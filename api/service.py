@@ -61,6 +61,7 @@ class Service:
     async def close(self) -> None:
         await self.writers.close()
         await self.workers.close()
+        self.engine.caching.close()
 
 
 def _report(warming: asyncio.Task[None]) -> None:

@@ -207,13 +207,23 @@ class DocumentStore:
             found.update(self._read_chunks(f"{_CHUNK} WHERE chunk.row IN ({marks})", part))
         return found
 
+    def chunks_of(self, doc_ids: Iterable[str]) -> list[Chunk]:
+        """All chunks of those documents that exist."""
+        wanted, found = list(doc_ids), list[Chunk]()
+        for at in range(0, len(wanted), 500):
+            part = wanted[at : at + 500]
+            marks = ", ".join("?" * len(part))
+            rows = self._read_chunks(f"{_CHUNK} WHERE document.id IN ({marks}) ORDER BY chunk.row", part)
+            found += [chunk for _, chunk in rows]
+        return found
+
     def iterate_chunks(self, *, after: int = 0, size: int = 2048) -> Iterator[list[tuple[int, Chunk]]]:
         """All chunks with a row above ``after`` in batches by ascending row."""
         while batch := self._read_chunks(f"{_CHUNK} WHERE chunk.row > ? ORDER BY chunk.row LIMIT ?", (after, size)):
             yield batch
             after = batch[-1][0]
 
-    def _read_chunks(self, sql: str, parameters: Sequence[int]) -> list[tuple[int, Chunk]]:
+    def _read_chunks(self, sql: str, parameters: Sequence[int | str]) -> list[tuple[int, Chunk]]:
         with reading(self.path):
             rows = self._db.execute(sql, parameters).fetchall()
         return [(r[0], Chunk(r[1], r[2], r[3], r[4], r[5], r[6])) for r in rows]

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from rag.caching import Caching
 from rag.config import LEXICAL, MAX_K, IndexConfig, PipelineConfig, RerankerConfig, Settings
 from rag.errors import InvalidConfig
 from rag.pipeline import Pipeline
@@ -40,6 +41,7 @@ class Engine:
         self._cross_encoders: dict[str, CrossEncoderModel] = {}
         self._language_models: dict[str, Reader] = {}
         self._calibrations: CalibrationCache | None = None
+        self.caching = Caching(settings, self.language_model)
         self._pipelines: dict[tuple[str, PipelineConfig], Pipeline] = {}
 
     # --- shared parts ---
@@ -130,8 +132,8 @@ class Engine:
             return CrossEncoderReranker(self._cross_encoders[chosen.model], depth)
 
     def _reading(self, chosen: RerankerConfig, depth: int, limits: Limits) -> Reranker:
-        """A reranker that has a language model read the passages."""
-        reader = self.language_model(chosen.model)
+        """A reranker that has a language model read the passages, or read them once and for all."""
+        reader = self.caching.reader(chosen.model, chosen.reuse)
         common: dict[str, Any] = {"depth": depth, "limits": limits}
         if chosen.passage_tokens:
             common["passage_tokens"] = chosen.passage_tokens

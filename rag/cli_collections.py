@@ -61,9 +61,23 @@ def show_one(engine: Engine, name: str, as_json: bool) -> None:
         typer.echo(f"{key:>12}  {value}")
 
 
+def drop(engine: Engine, name: str) -> None:
+    """Delete a collection, and what language models read of its chunks."""
+    forgotten = engine.caching.drop(engine.collection(name)) if engine.caching.holds else None
+    engine.home.drop(name)
+    if forgotten and forgotten.trouble:
+        typer.echo(f"note: {forgotten.trouble}", err=True)
+
+
 def show_delete(engine: Engine, name: str, doc_ids: Sequence[str], as_json: bool) -> None:
-    change = engine.collection(name).delete(doc_ids)
-    typer.echo(json.dumps(asdict(change)) if as_json else f"deleted {change.deleted} of {len(set(doc_ids))} documents")
+    change, forgotten = engine.caching.delete(engine.collection(name), doc_ids)
+    if as_json:
+        said = asdict(change) | {"states": forgotten.values, "cache_trouble": forgotten.trouble}
+        typer.echo(json.dumps(said))
+        return
+    typer.echo(f"deleted {change.deleted} of {len(set(doc_ids))} documents")
+    if forgotten.trouble:
+        typer.echo(f"note: {forgotten.trouble}", err=True)
 
 
 def show_add(engine: Engine, name: str, sources: Sequence[str], kind: str | None, as_json: bool) -> None:
@@ -71,14 +85,26 @@ def show_add(engine: Engine, name: str, sources: Sequence[str], kind: str | None
     documents = open_sources(sources, kind=kind).documents(skipped.append)
     collection = engine.collection(name)
     added = updated = chunks = 0
+    troubles: set[str] = set()
     while batch := list(islice(documents, BATCH)):
-        change = collection.add(batch, engine.encoder)
+        change, trouble = engine.caching.add(collection, batch, engine.encoder)
+        troubles |= {trouble} if trouble else set()
         added, updated, chunks = added + change.added, updated + change.updated, chunks + change.chunks
     if as_json:
         typer.echo(
-            json.dumps({"added": added, "updated": updated, "chunks": chunks, "skipped": [asdict(s) for s in skipped]})
+            json.dumps(
+                {
+                    "added": added,
+                    "updated": updated,
+                    "chunks": chunks,
+                    "skipped": [asdict(s) for s in skipped],
+                    "cache_trouble": "; ".join(sorted(troubles)),
+                }
+            )
         )
         return
     typer.echo(f"added {added} documents ({updated} of them replaced), {chunks} chunks")
+    for trouble in sorted(troubles):
+        typer.echo(f"note: {trouble}", err=True)
     for one in skipped:
         typer.echo(f"  skipped {one.where}: {one.why}", err=True)

@@ -14,13 +14,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from rag.cache_table import CacheConfig
 from rag.errors import InvalidConfig, PipelineNotFound
 from rag.tables import (
     BUILT_IN,
     BUILT_IN_RERANKERS,
     LEXICAL,
     MAX_K,
-    CacheConfig,
     EncoderConfig,
     IndexConfig,
     ModelConfig,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 from rag.errors import InvalidConfig
@@ -25,10 +25,20 @@ SORTS = {
 """How the kinds that sort can do it, the default first."""
 
 
+CACHE_MODES = ("off", "full", "prefix", "independent", "ape", "link", "blend", "craft")
+"""How cached states of passages are put together; a number may follow, as in link-16 (rag.kv.modes)."""
+
+
 def in_range(name: str, value: float, low: float, high: float) -> None:
     """Raises InvalidConfig where the value is outside of [low, high] or no number."""
     if not low <= value <= high:
         raise InvalidConfig(f"{name} = {value}; it lies between {low} and {high}")
+
+
+def cache_mode(name: str, value: str) -> None:
+    """Raises InvalidConfig for a text that names no mode; its numbers are looked at where it is used."""
+    if (kind := value.partition("-")[0]) not in CACHE_MODES:
+        raise InvalidConfig(f"{name} = {value!r}{nearest(kind, CACHE_MODES)}; link-16 and blend-0.15 have a number")
 
 
 def nearest(key: str, known: Iterable[str]) -> str:
@@ -136,63 +146,6 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CacheConfig:
-    """[cache] Where the language model's key/value states of chunks are kept.
-
-    store   auto (redis where there is a Redis URL, files else), redis, files, memory or none
-    redis_url  redis://, rediss:// (TLS) or unix://, with user and password; empty is KVASIR_REDIS_URL
-    redis_cluster  the URL is one of a Redis Cluster's nodes;  redis_reads  large reads at once
-    redis_timeout  seconds an answer may take;  redis_pause  seconds a server that did not answer is left alone
-    ttl     seconds a value stays in Redis, 0 for as long as Redis keeps it
-    directory  of the files, empty is chunk_states in the home directory;  disk_mb  the most they take
-    memory_mb  the most that is kept in the process, in front of redis and files; 0 for nothing
-    scheme  how states are stored: bf16, fp16, fp32, int8 (half of it) or int4 (a quarter, for models that allow it)
-    hmac_key_env  the environment variable that holds a secret to seal values with; empty is no seal
-    tenant_env    the environment variable that holds a secret of this tenant; who has another shares no entries
-    """
-
-    store: Literal["auto", "redis", "files", "memory", "none"] = "auto"
-    redis_url: str = field(default="", repr=False)
-    redis_cluster: bool = False
-    redis_reads: int = 8
-    redis_timeout: float = 2.0
-    redis_pause: float = 5.0
-    ttl: float = 0.0
-    directory: str = ""
-    disk_mb: int = 10_000
-    memory_mb: int = 512
-    scheme: Literal["bf16", "fp16", "fp32", "int8", "int4"] = "bf16"
-    hmac_key_env: str = ""
-    tenant_env: str = ""
-
-    def __post_init__(self) -> None:
-        if self.redis_url and not self.redis_url.startswith(("redis://", "rediss://", "unix://")):
-            raise InvalidConfig("cache.redis_url starts with redis://, rediss:// or unix://")
-        in_range("cache.redis_reads", self.redis_reads, 1, 1024)
-        in_range("cache.redis_timeout", self.redis_timeout, 0.001, 3600)
-        in_range("cache.redis_pause", self.redis_pause, 0, 86_400)
-        in_range("cache.ttl", self.ttl, 0, 10 * 365 * 86_400)
-        in_range("cache.disk_mb", self.disk_mb, 0, 1_000_000_000)
-        in_range("cache.memory_mb", self.memory_mb, 0, 1_000_000_000)
-
-    @property
-    def hmac_key(self) -> bytes:
-        """The secret. Raises InvalidConfig where the variable is named and not set: no slip leaves values unsealed."""
-        return _secret("cache.hmac_key_env", self.hmac_key_env).encode()
-
-    @property
-    def tenant(self) -> str:
-        """The tenant's salt. Raises InvalidConfig where the variable is named and not set."""
-        return _secret("cache.tenant_env", self.tenant_env)
-
-
-def _secret(key: str, variable: str) -> str:
-    if variable and not os.environ.get(variable):
-        raise InvalidConfig(f"{key} = {variable!r}, and that variable is not set; set it, or leave {key} empty")
-    return os.environ.get(variable, "") if variable else ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RerankerConfig:
     """[reranker.NAME] A reranker; one of each kind is built in under the kind's name.
 
@@ -206,6 +159,7 @@ class RerankerConfig:
     k      prp, setwise: how many best are brought to the front;  group  setwise: passages compared with one other
     window, stride  listwise: passages of a prompt, and by how many the next window stands higher
     passage_tokens  tokens of a passage that a language model reads, 0 for the kind's default: icr 512, others 128
+    reuse  how cached states of passages are reused, in place of [cache] mode; off: they are not
     """
 
     kind: Kind = "icr"
@@ -219,8 +173,11 @@ class RerankerConfig:
     window: int = 20
     stride: int = 10
     passage_tokens: int = 0
+    reuse: str = ""
 
     def __post_init__(self) -> None:
+        if self.reuse:
+            cache_mode("reuse", self.reuse)
         in_range("k", self.k, 1, MAX_K)
         in_range("group", self.group, 1, 22)
         in_range("window", self.window, 2, 20)

@@ -54,7 +54,7 @@ class ChunkCache:
         self.fingerprint = fingerprint.stored_as(f"{fingerprint.scheme}/{scheme}")
         self.report = CacheReport()
         self._digest = self.fingerprint.digest
-        self._secret = secret
+        self.secret = secret
         self._flights: SingleFlight[ChunkStates] = SingleFlight()
 
     def key(self, ids: Sequence[int], variant: str = "0") -> str:
@@ -79,7 +79,7 @@ class ChunkCache:
 
         Raises ValueError for states that cannot be stored: shapes that do not fit, inf or nan.
         """
-        value = encode(states, self.scheme, self._digest, variant, secret=self._secret, allow_int4=True)
+        value = self._encoded(states, variant)
         try:
             return self.store.put(self.key(states.ids, variant), value, cost or float(len(states.ids)))
         except CacheUnavailable as error:
@@ -92,7 +92,7 @@ class ChunkCache:
         What cannot be stored is counted as unavailable and comes back as it is.
         """
         try:
-            value = encode(states, self.scheme, self._digest, variant, secret=self._secret, allow_int4=True)
+            value = self._encoded(states, variant)
         except ValueError as error:
             self.report.unavailable += 1
             self.report.trouble = str(error)
@@ -101,7 +101,11 @@ class ChunkCache:
             self.store.put(self.key(states.ids, variant), value, cost or float(len(states.ids)))
         except CacheUnavailable as error:
             self._unavailable(error)
-        return parse(value, secret=self._secret).read()
+        return parse(value, secret=self.secret).read()
+
+    def restored(self, states: ChunkStates) -> ChunkStates:
+        """The states as they would come back if they were stored. Raises ValueError as ``put`` does."""
+        return parse(self._encoded(states, "0"), secret=self.secret).read()
 
     @property
     def troubles(self) -> tuple[int, str]:
@@ -142,12 +146,15 @@ class ChunkCache:
         """How many were there, of this model and tenant. Raises CacheUnavailable: they may still be there then."""
         return self.store.delete([self.key(ids, variant) for ids in chunks])
 
+    def _encoded(self, states: ChunkStates, variant: str) -> Value:
+        return encode(states, self.scheme, self._digest, variant, secret=self.secret, allow_int4=True)
+
     def _read(self, key: str, ids: Sequence[int], value: Value | None, variant: str) -> ChunkStates | None:
         if value is None:
             self.report.misses += 1
             return None
         try:
-            states = self._expected(parse(value, secret=self._secret), ids, variant).read()
+            states = self._expected(parse(value, secret=self.secret), ids, variant).read()
         except BadCache as error:
             self.report.misses += 1
             self.report.damaged += 1

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rag.cache_table import CacheConfig
 from rag.kv.disk import DiskStore
 from rag.kv.memory import MemoryStore
 from rag.kv.redis import RedisStore
 from rag.kv.store import ChunkCacheStore
 from rag.kv.tiered import TieredStore
-from rag.tables import CacheConfig
 
 
 def open_store(config: CacheConfig, home: Path) -> TieredStore | None:

@@ -57,6 +57,7 @@ OTHER: dict[str, Any] = {
     "store": "memory", "redis_url": "redis://other", "redis_cluster": True, "redis_reads": 9, "redis_timeout": 9.5,
     "redis_pause": 9.5, "ttl": 9.5, "directory": "/states", "disk_mb": 9, "memory_mb": 9, "scheme": "int8",
     "hmac_key_env": "MY_SEAL", "tenant_env": "MY_TENANT",
+    "mode": "link-16", "warm": True, "reuse": "blend-0.2",
 }  # fmt: skip
 
 
@@ -360,3 +361,9 @@ def test_a_seal_that_is_named_and_not_there_is_refused(monkeypatch: pytest.Monke
     monkeypatch.setenv("MY_SEAL", "s3cret")
     assert (sealed.hmac_key, sealed.tenant) == (b"s3cret", "s3cret")
     assert (CacheConfig().hmac_key, CacheConfig().tenant) == (b"", "")
+
+
+@pytest.mark.parametrize("table", [{"cache": {"mode": "lnik-16"}}, {"reranker": {"prp": {"reuse": "lnik-16"}}}])
+def test_a_cache_mode_that_is_none_is_refused_with_the_nearest(table: dict[str, Any]) -> None:
+    with pytest.raises(InvalidConfig, match="did you mean 'link'"):
+        settings_from(table)
