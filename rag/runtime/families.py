@@ -39,6 +39,7 @@ class Family:
 
     requires   control strings its tokenizers have;  mentions  what the model's own chat template contains
     reserved   strings of its templates that some of its tokenizers take for ordinary text
+    end        control strings behind which an answer is over; a tokenizer need not have them all
     """
 
     name: str
@@ -46,6 +47,7 @@ class Family:
     requires: tuple[str, ...]
     mentions: str
     reserved: tuple[str, ...]
+    end: tuple[str, ...]
     attention: AttentionTemplate
     chat: ChatTemplate
 
@@ -79,6 +81,7 @@ def _read(name: str) -> Family:
         requires=tuple(raw.get("requires", ())),
         mentions=raw.get("mentions", ""),
         reserved=tuple(raw.get("reserved", ())),
+        end=tuple(raw["end"]),
         attention=AttentionTemplate(**raw["attention"]),
         chat=ChatTemplate(**raw["chat"]),
     )
