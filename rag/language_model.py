@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rag.encoders import has_bfloat16, hash_model, local_path, needs_hub
 from rag.errors import InvalidInput, ModelNotAvailable, ModelOutOfMemory
 from rag.runtime.attention import NAME, LayersDone, Readout, attend
+from rag.runtime.decoding import end_ids
 from rag.runtime.families import Family, family_of
-from rag.runtime.keyvalues import KeyValues
+from rag.runtime.keyvalues import KeyValues, RowStates, empty_states
 from rag.runtime.meter import Meter
 from rag.runtime.parts import gated_mlp, part_size
 from rag.runtime.prompt import Prompt
@@ -179,6 +180,26 @@ class LanguageModel(Reader):
     def likelihood(self, prompts: Sequence[Prompt], meter: Meter) -> Array:
         return self._rows.likelihood(prompts, meter)
 
+    # --- answers ---
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """Tokens behind which an answer is over."""
+        chosen: Any = self.model.generation_config
+        return end_ids(self.tokenizer, self.family, chosen.eos_token_id if chosen else None)
+
+    def begin(self, prompt: Prompt, meter: Meter, room: int) -> KeyValues:
+        """The states of a prompt but for its last token, whose pass is that of the answer's first; room behind them."""
+        ids = prompt.ids
+        self.check(len(ids) + room)
+
+        def read() -> KeyValues:
+            states = self.memory(1, len(ids) + room)
+            self.prefill(ids[:-1], states, meter, self.shape[0] - 1)
+            return states
+
+        return self.alone(meter, read, len(ids))
+
     # --- passes ---
 
     def alone(self, meter: Meter, work: Callable[[], T], tokens: int) -> T:
@@ -200,17 +221,7 @@ class LanguageModel(Reader):
 
     def memory(self, batch: int, capacity: int, layers: int | None = None) -> KeyValues:
         """Room for the states of ``capacity`` tokens in the first ``layers`` layers."""
-        import torch
-
-        config = self.model.config
-        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        shape = (batch, config.num_key_value_heads, capacity, width)
-        count = config.num_hidden_layers if layers is None else layers
-
-        def taken() -> list[torch.Tensor]:
-            return [torch.zeros(shape, dtype=self.model.dtype, device=self.model.device) for _ in range(count)]
-
-        return KeyValues(taken(), taken())
+        return empty_states(self.model, batch, capacity, layers)
 
     def prefill(self, ids: Sequence[int], states: KeyValues, meter: Meter, last: int) -> None:
         """Compute the states of ``ids`` up to the keys of layer ``last``, part by part."""
@@ -231,7 +242,7 @@ class LanguageModel(Reader):
     def forward(
         self,
         ids: torch.Tensor,
-        states: KeyValues,
+        states: KeyValues | RowStates,
         mask: torch.Tensor | None,
         *,
         positions: torch.Tensor | None = None,
@@ -246,6 +257,7 @@ class LanguageModel(Reader):
 
         core: Any = self.model.model
         if positions is None:
+            assert isinstance(states, KeyValues)
             first = states.length - states.shift
             positions = torch.arange(first, first + ids.shape[1], device=ids.device)[None]
         hidden = core.embed_tokens(ids)

@@ -6,7 +6,7 @@ the softmax rows of the new tokens are computed in float32, reduced to one numbe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -88,12 +88,12 @@ class Readout:
 def attend(
     module: torch.nn.Module,
     query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
+    key: torch.Tensor | list[torch.Tensor | None],
+    value: torch.Tensor | list[torch.Tensor | None],
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
     readout: Readout | None = None,
-    contexts: Contexts | None = None,
+    contexts: Contexts | Sequence[Contexts | None] | None = None,
     last: int = -1,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
@@ -101,8 +101,15 @@ def attend(
 
     No mask means that the new tokens are the last T of S, each of which sees what precedes it.
     ``last`` is the layer after whose readout (or whose keys) nothing is needed.
+    Keys, values and contexts that are lists have one entry a row (RowStates), T is then 1.
     Returns (B, T, Hq, d).
     """
+    if isinstance(key, list):
+        assert isinstance(value, list)
+        assert isinstance(contexts, list)
+        return _row_by_row(query, key, value, scaling, contexts), None
+    assert not isinstance(value, list)
+    assert not isinstance(contexts, Sequence)
     layer: int = module.layer_idx  # type: ignore[assignment]
     if readout is not None and readout.wants(layer):
         _read(query, key, attention_mask, scaling, readout, contexts, layer)
@@ -111,6 +118,26 @@ def attend(
     if contexts is not None:
         return _corrected(query, key, value, attention_mask, scaling, contexts), None
     return _sdpa(query, key, value, attention_mask, scaling), None
+
+
+def _row_by_row(
+    query: torch.Tensor,
+    keys: Sequence[torch.Tensor | None],
+    values: Sequence[torch.Tensor | None],
+    scaling: float | None,
+    contexts: Sequence[Contexts | None],
+) -> torch.Tensor:
+    """(B, 1, Hq, d), zeros for a row without states. Company changes no bit: a row's call is the one it has alone."""
+    out = query.new_zeros(query.shape[0], 1, query.shape[1], query.shape[3])
+    for i, (key, value, context) in enumerate(zip(keys, values, contexts, strict=True)):
+        if key is None or value is None:
+            continue
+        own = query[i : i + 1]
+        if context is None:
+            out[i] = _sdpa(own, key, value, None, scaling)[0]
+        else:
+            out[i] = _corrected(own, key, value, None, scaling, context)[0]
+    return out
 
 
 def _sdpa(
