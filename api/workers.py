@@ -103,6 +103,7 @@ class Workers:
             self._tell(queue.put_nowait, piece)
 
         def job() -> None:
+            cancelled.set(gone.is_set)  # the listener of a stream leaves without cancelling ``ended``
             if not gone.is_set():
                 work(emit)
 

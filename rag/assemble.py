@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rag.protocols import Generator, Reranker, Retriever, Selector
     from rag.reranking.attention import CalibrationCache
     from rag.reranking.cross_encoder import CrossEncoderModel
+    from rag.runtime.batch_decode import BatchDecode
     from rag.runtime.reader import Reader
 
 UNLIMITED = Limits()
@@ -42,6 +43,7 @@ class Engine:
         self._language_models: dict[str, Reader] = {}
         self._calibrations: CalibrationCache | None = None
         self.caching = Caching(settings, self.language_model)
+        self._batch: BatchDecode | None = None
         self._pipelines: dict[tuple[str, PipelineConfig], Pipeline] = {}
 
     # --- shared parts ---
@@ -246,7 +248,22 @@ class Engine:
             from rag.generation.remote import Remote
 
             return Remote(self.settings.remote)
+        if chosen.generate == "local":
+            return self._local()
         return self._extractive()
+
+    def _local(self) -> Generator:
+        """Answers by the language model; all pipelines share its batch."""
+        from rag.generation.local import Local
+        from rag.language_model import LanguageModel
+        from rag.runtime.batch_decode import BatchDecode
+
+        model = self.language_model()
+        if not isinstance(model, LanguageModel):
+            raise InvalidConfig(f"{model.name!r} writes no answers; name a language model in [model], or give --model")
+        with self._lock:
+            self._batch = self._batch or BatchDecode(model, self.settings.generation.rows)
+        return Local(model, self._batch, self.settings.generation)
 
     def _extractive(self) -> Generator:
         from rag.generation.extractive import Extractive

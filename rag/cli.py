@@ -79,6 +79,8 @@ def ask(
     name: Annotated[str, typer.Argument(help="Collection, alias or name@version.")],
     question: str,
     budget: Annotated[int | None, typer.Option(help="Tokens of sources the answer may be made from.")] = None,
+    generate: Annotated[str | None, typer.Option(help="Who answers: extractive, local or remote.")] = None,
+    model: ModelName = "",
     pipeline: PipelineName = None,
     sets: Sets = None,
     filter_text: FilterText = None,
@@ -89,7 +91,8 @@ def ask(
     """Answer a question with citations."""
     from rag.cli_answers import show_answer
 
-    show_answer(engine_of(home, config), name, question, budget, pipeline, sets or [], filter_text, as_json)
+    chosen = [*(sets or []), *([f"generate={generate}"] if generate else [])]
+    show_answer(engine_of(home, config, model), name, question, budget, pipeline, chosen, filter_text, as_json)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,8 +22,12 @@ ModelName = Annotated[
 ]
 
 
-def engine_of(home: Path | None, config: Path | None) -> Engine:
+def engine_of(home: Path | None, config: Path | None, model: str = "") -> Engine:
+    """The engine by the settings, with another language model where one is named."""
     from rag.assemble import Engine
     from rag.config import load_settings
 
-    return Engine(load_settings(config, home=home))
+    settings = load_settings(config, home=home)
+    if model:
+        settings = replace(settings, model=replace(settings.model, name=model))
+    return Engine(settings)

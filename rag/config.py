@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from rag.cache_table import CacheConfig
 from rag.errors import InvalidConfig, PipelineNotFound
+from rag.generation_table import GenerationConfig
 from rag.tables import (
     BUILT_IN,
     BUILT_IN_RERANKERS,
@@ -39,6 +40,7 @@ __all__ = [
     "MAX_K",
     "CacheConfig",
     "EncoderConfig",
+    "GenerationConfig",
     "IndexConfig",
     "ModelConfig",
     "PipelineConfig",
@@ -67,6 +69,7 @@ class Settings:
     model: ModelConfig = ModelConfig()
     cache: CacheConfig = CacheConfig()
     index: IndexConfig = IndexConfig()
+    generation: GenerationConfig = GenerationConfig()
     remote: RemoteConfig = RemoteConfig()
     server: ServerConfig = ServerConfig()
     pipelines: Mapping[str, PipelineConfig] = field(default_factory=lambda: dict(BUILT_IN))

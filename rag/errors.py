@@ -10,7 +10,7 @@ KvasirError
 |- ModelOutOfMemory           a prompt does not fit into the memory that is left
 |- BadCache                   stored states that are damaged, or not those that were asked for: a miss
 |- CacheUnavailable           a store of states that does not answer, or takes nothing more
-|- GeneratorUnavailable       the remote engine did not answer; the pipeline falls back
+|- GeneratorUnavailable       the engine, or the local model, gives no answer; the pipeline falls back
 '- Overloaded                 the queue is full; come back in ``retry_after`` seconds
 """
 
@@ -89,7 +89,7 @@ class CacheUnavailable(KvasirError):
 
 
 class GeneratorUnavailable(KvasirError):
-    """The remote engine did not answer, or not in a form that can be read."""
+    """An engine that did not answer, or in no form that can be read; a model without memory or time for an answer."""
 
 
 class Overloaded(KvasirError):

@@ -67,7 +67,8 @@ class PipelineConfig:
                   with weights that were reasoned, not tuned;  mmr_lambda  1.0 is relevance alone
     order         how selected chunks stand in the prompt: score, best-last or document
     k, budget     results of a search, and tokens of context for an answer, where the request names none
-    generate      extractive, or remote (an OpenAI-compatible engine, table [remote])
+    generate      extractive, local (the model of [model], table [generation]), or remote (an OpenAI-compatible engine,
+                  table [remote])
     """
 
     retrieve: tuple[Literal["bm25", "dense", "fast-forward"], ...] = ("bm25", "dense")
@@ -85,7 +86,7 @@ class PipelineConfig:
     order: Literal["score", "best-last", "document"] = "score"
     k: int = 10
     budget: int = 1024
-    generate: Literal["extractive", "remote"] = "extractive"
+    generate: Literal["extractive", "local", "remote"] = "extractive"
 
     def __post_init__(self) -> None:
         if not self.retrieve or len(set(self.retrieve)) != len(self.retrieve):

@@ -93,7 +93,7 @@ def loaded(family: str) -> LanguageModel:
 @cache
 def tokenizer_of(family: str) -> Tokenizer:
     """The whole tokenizer, which reads control strings in any text."""
-    return _sentence_pieces(family) if family == "mistral" else _byte_level(family)
+    return _sentence_pieces(family) if family == "mistral" else byte_level(family)
 
 
 def pairs(model: LanguageModel, texts: Sequence[str] = TEXTS) -> tuple[Form, list[Prompt]]:
@@ -147,7 +147,7 @@ def _weights(family: str, vocabulary: int, rope: str = "default") -> Any:
     return model
 
 
-def _byte_level(family: str) -> Tokenizer:
+def byte_level(family: str, texts: Sequence[str] = SENTENCES, size: int = 560) -> Tokenizer:
     """As Llama 3 and Qwen have it: a regular expression, then byte pairs; Llama begins with its first control token."""
     from tokenizers import (
         AddedToken,
@@ -172,9 +172,9 @@ def _byte_level(family: str) -> Tokenizer:
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=560, show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+        vocab_size=size, show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
     )
-    tokenizer.train_from_iterator(SENTENCES * 3, trainer)
+    tokenizer.train_from_iterator([*texts] * 3, trainer)
     *special, last = CONTROLS[family]
     tokenizer.add_special_tokens([AddedToken(control, special=True, normalized=False) for control in special])
     tokenizer.add_tokens([AddedToken(last, special=last != "<think>", normalized=False)])

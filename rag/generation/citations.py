@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from rag.generation.prompt import NOT_FOUND
 from rag.values import Citation, Context
 
 _MARK = re.compile(r"( ?)\[(\d{1,9}(?:\s*,\s*\d{1,9})*)\]")
@@ -26,3 +27,11 @@ def check_citations(text: str, context: Context) -> tuple[str, tuple[Citation, .
     checked = _MARK.sub(keep, text)
     notes = [f"citation [{', '.join(unknown)}] names no source and was removed"] if unknown else []
     return checked, tuple(cited.values()), notes
+
+
+def settled(text: str, context: Context) -> tuple[str, bool, tuple[Citation, ...], list[str]]:
+    """(text, whether it answers, citations, notes) of what a model wrote; "not found" is that and cites nothing."""
+    checked, citations, notes = check_citations(text.strip(), context)
+    if not checked or NOT_FOUND in checked:
+        return NOT_FOUND, False, (), notes
+    return checked, True, citations, notes

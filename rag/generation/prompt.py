@@ -1,9 +1,15 @@
-"""The prompt for an instruction-following engine: numbered sources, then the question."""
+"""The prompt for an instruction-following model: numbered sources, then the question; as messages and as tokens."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from rag.entry import entry, plain
-from rag.values import Context, Query
+from rag.errors import InvalidQuery
+from rag.runtime.families import Family
+from rag.runtime.prompt import Prompt, Role, Segment
+from rag.runtime.tokens import Control, Ids, PromptTokenizer
+from rag.values import Chunk, Context, Query
 
 NOT_FOUND = "The sources do not answer this question."
 
@@ -21,3 +27,51 @@ def messages(query: Query, context: Context) -> list[dict[str, str]]:
         {"role": "system", "content": SYSTEM},
         {"role": "user", "content": f"Sources:\n\n{sources}Question: {plain(query.text)}"},
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A prompt. ``shown`` sources stand in it, the first ones; notes say what was cut."""
+
+    prompt: Prompt
+    shown: int
+    notes: tuple[str, ...] = ()
+
+
+def written(tokenizer: PromptTokenizer, family: Family, query: Query, context: Context, most: int) -> Written:
+    """The same as token segments in the family's chat template, of at most ``most`` tokens.
+
+    What is fixed stands first, each source is a segment of its own, the question comes last. Where they do not fit,
+    the last sources are cut or left out, nothing else. Raises InvalidQuery where not even the first can begin.
+    """
+    head = tokenizer.start(Control(family.chat.user), f"{SYSTEM}\n\nSources:")
+    asked = tokenizer.encode(f" {query.text}")
+    before, behind = tokenizer.encode("\n\nQuestion:"), tokenizer.encode(Control(family.chat.assistant))
+    labels = [tokenizer.encode(f"\n\n[{n}]\n") for n in range(1, len(context.hits) + 1)]
+    sources = tokenizer.encode_many([source(chunk) for chunk in context.chunks])
+    room = most - sum(map(len, (head, before, asked, behind)))
+    shown, left = _fitted(labels, sources, room)
+    if not shown:
+        raise InvalidQuery(f"a question of {len(asked)} tokens leaves no room for sources; the prompt may have {most}")
+    parts = [(ids, role) for label, ids in shown for ids, role in ((label, Role.TEMPLATE), (ids, Role.PASSAGE))]
+    segments = [(head, Role.TEMPLATE), *parts, (before, Role.TEMPLATE), (asked, Role.QUERY), (behind, Role.TEMPLATE)]
+    notes = (f"{left} tokens of the last sources did not fit into a prompt of {most}",) if left else ()
+    return Written(Prompt(tuple(Segment(tuple(ids), role) for ids, role in segments)), len(shown), notes)
+
+
+def source(chunk: Chunk) -> str:
+    """Title, line break, text."""
+    return f"{chunk.title}\n{chunk.text}".strip() if chunk.title else chunk.text.strip()
+
+
+def _fitted(labels: list[Ids], sources: list[Ids], room: int) -> tuple[list[tuple[Ids, Ids]], int]:
+    """(label and source) pairs that have room, the last one cut; how many tokens of sources had none."""
+    shown, left = [], sum(map(len, sources))
+    for label, ids in zip(labels, sources, strict=True):
+        if room <= len(label):
+            break
+        part = ids[: room - len(label)]
+        shown.append((label, part))
+        room -= len(label) + len(part)
+        left -= len(part)
+    return shown, left

@@ -10,7 +10,7 @@ from typing import Any
 
 from rag.config import RemoteConfig
 from rag.errors import GeneratorUnavailable, InvalidConfig
-from rag.generation.citations import check_citations
+from rag.generation.citations import settled
 from rag.generation.prompt import NOT_FOUND, messages
 from rag.protocols import Generator
 from rag.values import Answer, Context, Query, StageReport, Usage
@@ -41,9 +41,7 @@ class Remote(Generator):
             else:
                 pieces.append(event)
                 yield event
-        text, citations, notes = check_citations("".join(pieces).strip(), context)
-        if not (found := bool(text) and NOT_FOUND not in text):
-            text, citations = NOT_FOUND, ()
+        text, found, citations, notes = settled("".join(pieces), context)
         if finish not in ("", "stop"):
             notes.append(f"the engine stopped early ({finish}); max_tokens is {self.config.max_tokens}")
         report = StageReport(

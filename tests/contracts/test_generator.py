@@ -9,13 +9,16 @@ import pytest
 from indexes.collection import Collection
 from rag.encoders import SentenceEncoder
 from rag.generation.extractive import Extractive
+from rag.generation.local import Local
 from rag.generation.prompt import NOT_FOUND
 from rag.generation.remote import Remote
 from rag.protocols import Generator
 from rag.retrieval.dense import Dense
+from rag.runtime.batch_decode import BatchDecode
 from rag.selection.budget import BudgetFill
 from rag.values import Answer, Context, Query
 from tests.contracts.openai_engine import OpenAiEngine, completion
+from tests.speaking_models import speaking
 
 QUESTION = Query("How many minutes does the crossing to Vendel take?")
 UNRELATED = Query("Who wrote the opera about quarks and gluons?")
@@ -23,10 +26,11 @@ UNRELATED = Query("Who wrote the opera about quarks and gluons?")
 
 @dataclass
 class Subject:
-    """A generator, and what tells its engine, where it has one, to find nothing."""
+    """A generator, its engine where it has one, and for a model that says one thing only another that finds nothing."""
 
     generator: Generator
     engine: OpenAiEngine | None = None
+    unable: Generator | None = None
 
     def answer(self, query: Query, context: Context) -> tuple[list[str], Answer]:
         *pieces, last = self.generator.stream(query, context)
@@ -35,11 +39,18 @@ class Subject:
         return [str(piece) for piece in pieces], last
 
 
-@pytest.fixture(params=["extractive", "remote"])
+@pytest.fixture(params=["extractive", "remote", "local"])
 def subject(request: pytest.FixtureRequest, encoder: SentenceEncoder, engine: OpenAiEngine) -> Subject:
     if request.param == "extractive":
         return Subject(Extractive(encoder))
+    if request.param == "local":
+        return Subject(local("The crossing takes 42 minutes [1]."), unable=local(f"I looked: {NOT_FOUND} [1]"))
     return Subject(Remote(engine.config), engine)
+
+
+def local(says: str) -> Local:
+    model = speaking(says)
+    return Local(model, BatchDecode(model))
 
 
 @pytest.fixture
@@ -72,6 +83,7 @@ def test_citations_name_the_chunks_of_the_context(subject: Subject, context: Con
 def test_not_found_is_said_plainly_and_cites_nothing(subject: Subject, context: Context) -> None:
     if subject.engine:
         subject.engine.lines = completion("I looked. ", NOT_FOUND, " [1]")
+    subject.generator = subject.unable or subject.generator
     _, answer = subject.answer(UNRELATED, context)
     assert (answer.found, answer.text, answer.citations) == (False, NOT_FOUND, ())
 

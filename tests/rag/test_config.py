@@ -14,6 +14,7 @@ from rag.config import (
     BUILT_IN_RERANKERS,
     CacheConfig,
     EncoderConfig,
+    GenerationConfig,
     IndexConfig,
     ModelConfig,
     PipelineConfig,
@@ -32,6 +33,7 @@ TABLES: dict[str, type] = {
     "model": ModelConfig,
     "cache": CacheConfig,
     "index": IndexConfig,
+    "generation": GenerationConfig,
     "remote": RemoteConfig,
     "server": ServerConfig,
     "pipeline.ask": PipelineConfig,
@@ -58,6 +60,7 @@ OTHER: dict[str, Any] = {
     "redis_pause": 9.5, "ttl": 9.5, "directory": "/states", "disk_mb": 9, "memory_mb": 9, "scheme": "int8",
     "hmac_key_env": "MY_SEAL", "tenant_env": "MY_TENANT",
     "mode": "link-16", "warm": True, "reuse": "blend-0.2",
+    "top_p": 0.5, "seed": 9, "stop": ("END",), "rows": 9,
 }  # fmt: skip
 
 
