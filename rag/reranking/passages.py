@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rag.reranking.icr import document_ids
 from rag.runtime.tokens import PromptTokenizer
 from rag.values import Chunk
 
@@ -41,11 +40,8 @@ class PassageForm:
         Empty for a chunk without text, which is not read.
         """
         longest = min(self.longest or most, most or self.longest)
-        if self.kind == "icr":
-            texts = [attention_text(chunk) for chunk in chunks]
-            return [tuple(document_ids(tokenizer, text, None, longest)) if text else () for text in texts]
-        texts = [prompt_text(chunk) for chunk in chunks]
-        blank = BLANKS.get(self.kind, "")
+        text_of = attention_text if self.kind == "icr" else prompt_text
+        texts, blank = [text_of(chunk) for chunk in chunks], BLANKS.get(self.kind, "")
         found = tokenizer.encode_many([blank + text for text in texts])
         return [tuple(ids[: longest or None]) if text else () for ids, text in zip(found, texts, strict=True)]
 
