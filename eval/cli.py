@@ -151,12 +151,14 @@ def rerank(
 
 @app.command()
 def bench(
-    names: Annotated[list[str] | None, typer.Argument(help="bm25 dense build http start rerank [all of them].")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="bm25 dense build http start rerank cache [all of them].")
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="A BEIR folder [env KVASIR_TEST_DATA/scifact].")] = None,
     collection: Annotated[str | None, typer.Option(help="Search this collection as it is; build none.")] = None,
     sample: Annotated[int, typer.Option(min=0, help="Documents of the build benchmark, 0 for all.")] = 1000,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds, each measuring both sides.")] = 5,
-    shape: Annotated[str, typer.Option(help="Of the rerank benchmark: small, qwen2.5-0.5b, qwen2.5-7b.")] = "small",
+    shape: Annotated[str, typer.Option(help="Of rerank and cache: tiny, small, qwen2.5-0.5b, qwen2.5-7b.")] = "small",
     home: Home = None,
     config: Config = None,
     as_json: Json = False,

@@ -15,7 +15,9 @@ from rag.assemble import Engine
 from rag.config import Settings
 from rag.errors import InvalidInput
 
-NAMES = ("bm25", "dense", "build", "http", "start", "rerank")
+NAMES = ("bm25", "dense", "build", "http", "start", "rerank", "cache")
+MODELS = ("rerank", "cache")
+"""Those that need a language model's shape and no collection."""
 QUERIES = 100
 """Queries that a benchmark of searches asks."""
 DATA = "KVASIR_TEST_DATA"
@@ -38,7 +40,7 @@ def run_suite(
     if unknown := sorted(set(names) - set(NAMES)):
         raise InvalidInput(f"no benchmark {unknown[0]!r}; choose of: {', '.join(NAMES)}")
     figures: list[Figure] = []
-    if others := [name for name in chosen if name != "rerank"]:
+    if others := [name for name in chosen if name not in MODELS]:
         engine = Engine(settings)
         subject = _subject(engine, data, collection, searched=bool(set(chosen) & {"bm25", "dense", "http"}))
         figures += [figure for name in others for figure in _run(name, engine, subject, sample, repeats)]
@@ -46,6 +48,10 @@ def run_suite(
         from eval.bench.reranking import reranking
 
         figures += reranking(shape, repeats)
+    if "cache" in chosen:
+        from eval.bench.caching import caching
+
+        figures += caching(shape, repeats)
     return Figures(figures=figures, commit=commit(), hardware=hardware())
 
 
