@@ -73,8 +73,16 @@ def test_every_service_is_bounded_healthy_and_not_root(name: str) -> None:
     assert chosen["restart"] == "unless-stopped"
     assert chosen["deploy"]["resources"]["limits"]["memory"]
     assert chosen["healthcheck"]["test"]
-    assert chosen["volumes"]
+    assert chosen["read_only"]
     assert chosen["cap_drop"] == ["ALL"]
+
+
+def test_redis_is_a_cache_that_keeps_whole_values_and_no_file() -> None:
+    command = service("redis")["command"]
+    given = dict(zip(command[1::2], command[2::2], strict=True))
+    assert given["--maxmemory-policy"] == "allkeys-lfu"
+    assert (given["--save"], given["--appendonly"]) == ("", "no")
+    assert "volumes" not in service("redis")
 
 
 def test_only_loopback_is_published_by_default() -> None:
@@ -84,7 +92,7 @@ def test_only_loopback_is_published_by_default() -> None:
 
 def test_volumes_that_are_used_are_declared() -> None:
     body = filled({})
-    used = {volume.split(":")[0] for one in body["services"].values() for volume in one["volumes"]}
+    used = {volume.split(":")[0] for one in body["services"].values() for volume in one.get("volumes", ())}
     assert used == set(body["volumes"])
 
 
@@ -113,7 +121,11 @@ def test_every_knob_is_a_setting_and_reaches_the_server(knob: str) -> None:
         assert str(_value(load_settings(environ=environment({})), knob)) == environment({})[knob]
         return
     before = _value(load_settings(environ=environment({})), knob)
-    others = {"KVASIR_DEFAULT_PIPELINE": "bm25", "KVASIR_REMOTE__BASE_URL": "http://engine:8000/v1"}
+    others = {
+        "KVASIR_DEFAULT_PIPELINE": "bm25",
+        "KVASIR_REMOTE__BASE_URL": "http://engine:8000/v1",
+        "KVASIR_CACHE__MODE": "link-16",
+    }
     wanted = str(before + 1) if isinstance(before, int) else others.get(knob, "another")
     after = _value(load_settings(environ=environment({knob: wanted})), knob)
     assert str(after) == wanted != str(before)
