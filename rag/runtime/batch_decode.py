@@ -9,6 +9,8 @@ models of width 4096 are equal to rounding only.) The price: a row alone takes 1
 times in float32 as in a pass of one row (one CPU core, 8 rows, weights beyond its caches), and attention is one call a
 row and layer.
 
+A prompt is read in a turn of its own, in which no step is made.
+
 Nobody's thread is special. A thread whose row has no new token runs the next step for all rows, if no other does; a
 caller that does not fetch its tokens holds nobody up.
 """

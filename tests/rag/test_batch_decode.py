@@ -136,10 +136,30 @@ def test_company_changes_no_token(family: str) -> None:
     assert batch._inside == []
 
 
+def awkward() -> LanguageModel:
+    """A Llama whose MLP is computed in slices of 115, so that no row of them begins where a vector does."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(str(saved("llama")))
+    config.hidden_size, config.intermediate_size = 128, 344
+    torch.manual_seed(0)
+    model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
+    return LanguageModel.wrap(model.eval(), loaded("llama").tokenizer, loaded("llama").family)
+
+
 @pytest.mark.parametrize("rows", [2, 3, 5])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_company_changes_no_bit_of_the_scores(family: str, dtype: str, rows: int) -> None:
-    model = LanguageModel(str(saved(family)), device="cpu", dtype=dtype)
+    no_bit_differs(LanguageModel(str(saved(family)), device="cpu", dtype=dtype), rows)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 5])
+def test_nor_does_it_where_rows_begin_anywhere(rows: int) -> None:
+    no_bit_differs(awkward(), rows)
+
+
+def no_bit_differs(model: LanguageModel, rows: int) -> None:
     batch = BatchDecode(model, rows)
 
     def row(texts: Sequence[str]) -> Any:

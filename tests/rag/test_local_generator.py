@@ -19,8 +19,9 @@ from rag.generation.prompt import NOT_FOUND, SYSTEM, messages, source, written
 from rag.language_model import LanguageModel
 from rag.pipeline import Pipeline
 from rag.runtime.batch_decode import BatchDecode
-from rag.runtime.meter import Cancelled, cancelled
-from rag.runtime.prompt import Role
+from rag.runtime.keyvalues import KeyValues
+from rag.runtime.meter import Cancelled, Meter, cancelled
+from rag.runtime.prompt import Prompt, Role
 from rag.values import Answer, Chunk, Context, Hit, Query, Ranking, ScoreKind, StageReport
 from tests.speaking_models import saved_speaking, speaking
 from tests.tiny_models import FAMILIES, SENTENCES, loaded, one_thread
@@ -313,3 +314,18 @@ def test_a_model_that_cannot_answer_is_replaced_and_it_is_said(
 def test_not_found_is_said_whatever_else_the_model_says() -> None:
     answer = local(f"I looked: {NOT_FOUND} [1]").generate(QUESTION, CONTEXT)
     assert (answer.text, answer.found, answer.citations) == (NOT_FOUND, False, ())
+
+
+def test_a_reader_may_give_the_states_of_the_whole_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last token is read again: its states are written over themselves."""
+    generator = random_local(max_tokens=20)
+    expected, begin = generator.generate(QUESTION, CONTEXT).text, LanguageModel.begin
+
+    def whole(model: LanguageModel, prompt: Prompt, meter: Meter, room: int) -> KeyValues:
+        states = begin(model, prompt, meter, room)
+        model.alone(meter, lambda: model.prefill(prompt.ids[-1:], states, meter, model.shape[0] - 1), 1)
+        assert states.length == len(prompt.ids)
+        return states
+
+    monkeypatch.setattr(LanguageModel, "begin", whole)
+    assert generator.generate(QUESTION, CONTEXT).text == expected
