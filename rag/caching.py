@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rag.config import LEXICAL, CacheConfig, Settings
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from rag.runtime.reader import Reader
     from rag.runtime.tokens import PromptTokenizer
     from rag.values import Chunk
+
+log = logging.getLogger(__name__)
 
 OFF = "off"
 MODELS = "chunk_state_models.txt"
@@ -95,11 +99,10 @@ class Caching:
             return model
         from rag.kv.reader import CachedReader
 
+        chosen = parse_mode(mode)
+        library = self.library(name)  # without the lock: whoever gives models may hold a lock and wait for this one
         with self._lock:
-            key = (model.name, str(parse_mode(mode)))
-            if key not in self._readers:
-                self._readers[key] = CachedReader(self.library(name), parse_mode(mode))
-            return self._readers[key]
+            return self._readers.setdefault((model.name, str(chosen)), CachedReader(library, chosen))
 
     def library(self, name: str = "") -> ChunkLibrary:
         """The states of a model, "" for the configured one. Raises InvalidConfig for a model that reads nothing."""
@@ -149,7 +152,8 @@ class Caching:
             library = self.library()
             warm(library, self.passages(library, list(chunks), self.form()), Meter())
         except (CacheUnavailable, ModelNotAvailable, InvalidConfig) as error:
-            return str(error)
+            log.warning("added documents are not read ahead: %s", error)
+            return f"added documents are not read ahead: {_without_places(error)}"
         return ""
 
     # --- documents ---
@@ -174,7 +178,8 @@ class Caching:
             parts = collection.snapshot().store.iterate_chunks()
             return self.forget(chunk for part in parts for _, chunk in part)
         except CollectionError as error:
-            return Forgotten(trouble=f"chunk states of its passages may still be stored: {error}")
+            log.warning("chunk states of a damaged collection may still be stored: %s", error)
+            return Forgotten(trouble="chunk states of its passages may still be stored: it is damaged")
 
     def _chunks(self, collection: Collection, doc_ids: Sequence[str]) -> list[Chunk]:
         return collection.snapshot().store.chunks_of(doc_ids)
@@ -205,7 +210,8 @@ class Caching:
         try:
             values = forget_beginnings(store, passages)
         except CacheUnavailable as error:
-            values, troubles = 0, [*troubles, f"chunk states may still be stored: {error}"]
+            log.warning("chunk states may still be stored: %s", error)
+            values, troubles = 0, [*troubles, f"chunk states may still be stored: {_without_places(error)}"]
         return Forgotten(values, "; ".join(troubles))
 
     def _tokenizers(self) -> tuple[list[PromptTokenizer], list[str]]:
@@ -217,7 +223,8 @@ class Caching:
             try:
                 tokenizer = tokenizer_of(name, trust_remote_code=self._settings.model.trust_remote_code)
             except ModelNotAvailable as error:
-                troubles.append(f"chunk states of {name!r} may still be stored: {error}")
+                log.warning("chunk states of %r may still be stored: %s", name, error)
+                troubles.append(f"chunk states of {Path(name).name!r} may still be stored: no tokenizer to name them")
                 continue
             found[tokenizer.digest] = tokenizer
         if not found and not troubles:
@@ -244,6 +251,11 @@ class Caching:
             self._home.mkdir(parents=True, exist_ok=True)
             with file.open("a", encoding="utf-8") as handle:
                 handle.write(f"{name}\n")
+
+
+def _without_places(error: Exception) -> str:
+    """What went wrong without the paths and addresses that messages have in brackets, which are no client's to know."""
+    return str(error).partition(" (")[0]
 
 
 def _parts(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from rag.language_model import LanguageModel
 
 Ids = tuple[int, ...]
+log = logging.getLogger(__name__)
 BEGINNINGS = 4096
 """Tokens of prompts' beginnings whose states are kept in memory; the least recently used go first."""
 
@@ -57,6 +59,7 @@ class ChunkLibrary:
     ) -> None:
         self.model, self.store, self.scheme = model, store, scheme
         self._lead, self._tenant, self._secret = lead, tenant, secret
+        self._lead_ids: Ids | None = None
         self._lock = Lock()
         self._cache: ChunkCache | None = None
         self._beginnings: OrderedDict[Ids, ChunkStates] = OrderedDict()
@@ -66,7 +69,9 @@ class ChunkLibrary:
     @property
     def lead(self) -> Ids:
         """The tokens that stand before every chunk when it is read."""
-        return tuple(self._lead(self.model))
+        if self._lead_ids is None:
+            self._lead_ids = tuple(self._lead(self.model))
+        return self._lead_ids
 
     @property
     def cache(self) -> ChunkCache | None:
@@ -110,7 +115,8 @@ class ChunkLibrary:
             list(named), lambda keys: self._loaded(cache, [named[key] for key in keys], meter), meter.allow
         )
         if cache and cache.troubles[0] > before:
-            meter.reuse.trouble = cache.troubles[1]
+            log.warning("chunk cache: %s", cache.troubles[1])
+            meter.reuse.trouble = cache.troubles[1].partition(" (")[0]  # places in brackets are no client's to know
         return Found(
             {named[key]: states for key, (states, _) in there.items()},
             frozenset(named[key] for key, (_, read) in there.items() if read),

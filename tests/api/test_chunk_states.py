@@ -84,5 +84,6 @@ def test_a_redis_that_is_down_degrades_nothing_and_is_named(home: Path, make_eng
             deleted = client.delete("/v1/collections/demo/documents/geo/tide").json()
             assert deleted["deleted"] == 1
             assert "may still be stored" in deleted["cache_trouble"]
+            assert "127.0.0.1" not in deleted["cache_trouble"] + found["trace"]["notes"][0]
             dropped = client.delete("/v1/collections/demo").json()
             assert "may still be stored" in dropped["cache_trouble"]

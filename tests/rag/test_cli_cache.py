@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from indexes.chunking import Chunking
 from indexes.corpus import Document
 from indexes.home import Home
 from rag.assemble import Engine
+from rag.caching import Caching
 from rag.config import load_settings
 from rag.encoders import SentenceEncoder
 from rag.errors import CacheUnavailable, InvalidConfig
 from rag.kv.warm import warm
 from rag.runtime.meter import Meter
+from rag.runtime.reader import Reader
 from rag.values import Query
 from tests.eval.conftest import write_beir
 from tests.eval.test_cli import run as kvasir_eval
@@ -274,6 +277,26 @@ def test_a_reranker_may_reuse_in_its_own_way(tmp_path: Path, home: Path, monkeyp
     monkeypatch.setenv("KVASIR_CACHE__MODE", "link-x")
     with pytest.raises(InvalidConfig, match="no cache mode 'link-x'"):
         kvasir("rerank", QUERY, lines, "-r", "setwise")
+
+
+def test_models_are_asked_for_without_a_lock_that_others_wait_for() -> None:
+    engine, free = engine_here(), list[bool]()
+
+    def take() -> bool:
+        taken = caching._lock.acquire(timeout=0.1)
+        if taken:
+            caching._lock.release()
+        return taken
+
+    def model(name: str) -> Reader:
+        with ThreadPoolExecutor(1) as threads:  # another thread, as the lock is reentrant
+            free.append(threads.submit(take).result())
+        return engine.language_model(name)
+
+    caching = Caching(load_settings(), model)
+    assert caching.reader("", "link-2") is caching.reader("", "link-2")
+    assert len(free) > 1
+    assert all(free)
 
 
 # --- deletion ---

@@ -316,6 +316,7 @@ def test_a_redis_that_dies_changes_no_answer_and_is_reported(server: RedisServer
     assert ranked(after) == ranked(before) == ranked(warm)
     (note,) = after.report.notes
     assert "trouble (Redis" in note
+    assert "127.0.0.1" not in note
 
 
 def test_a_redis_that_lies_is_reported(server: RedisServer) -> None:
