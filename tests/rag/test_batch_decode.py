@@ -216,6 +216,30 @@ def test_no_more_rows_than_places_and_all_are_answered(model: LanguageModel) -> 
     assert max(batch.rows_of_passes) == 2
 
 
+def test_places_are_given_in_the_order_of_asking(model: LanguageModel) -> None:
+    batch, order = BatchDecode(model, 1), list[int]()
+    first = answer(batch, prompt(model, TEXTS[0]))
+    next(first)
+    asked = prompt(model, TEXTS[1])
+
+    def ask(number: int) -> None:
+        def begin() -> KeyValues:
+            order.append(number)
+            return model.begin(asked, Meter(), 3)
+
+        list(batch.tokens(begin, asked.ids[-1], Sampler(GREEDY), 3, Meter()))
+
+    with ThreadPoolExecutor(6) as threads:
+        asking = []
+        for number in range(6):
+            asking.append(threads.submit(ask, number))
+            until(lambda: len(batch._queue) == len(asking))
+        list(first)
+        for one in asking:
+            one.result(60)
+    assert order == list(range(6))
+
+
 def test_whoever_finds_no_place_in_time_is_told(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = BatchDecode(model, 1)
     first = answer(batch, prompt(model, TEXTS[0]))
