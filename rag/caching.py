@@ -192,8 +192,13 @@ class Caching:
         store = self.store
         if store is None:
             return False
-        before = store.failures[0]
-        return next(store.keys("kv"), None) is not None or store.failures[0] > before
+        for tier in store.tiers:
+            try:
+                if next(tier.keys("kv"), None) is not None:
+                    return True
+            except CacheUnavailable:
+                return True
+        return False
 
     def forget(self, chunks: Iterable[Chunk]) -> Forgotten:
         """Delete what any model read of these chunks, in whatever form, from all tiers.
