@@ -117,6 +117,17 @@ def test_sources_that_do_not_fit_are_cut_at_the_end_and_nothing_else(model: Lang
         assert form.prompt.segments[-3:] == whole.prompt.segments[-3:]
 
 
+def test_no_label_stands_without_its_source() -> None:
+    model, context = loaded("llama"), context_of(LONG, LONG)
+    whole = written(model.tokenizer, model.family, QUESTION, context, 100_000)
+    second = len(whole.prompt.segments[4].ids)
+    for most in range(len(whole.prompt.ids) - second - 8, len(whole.prompt.ids) - second + 4):
+        form = written(model.tokenizer, model.family, QUESTION, context, most)
+        passages = [segment.ids for segment in form.prompt.segments if segment.role is Role.PASSAGE]
+        assert all(passages)
+        assert len(passages) == form.shown
+
+
 def test_a_question_that_leaves_no_room_for_sources_is_refused(model: LanguageModel) -> None:
     with pytest.raises(InvalidQuery, match="leaves no room for sources; the prompt may have 700"):
         written(model.tokenizer, model.family, Query("why? " * 500), CONTEXT, 700)
@@ -155,6 +166,11 @@ def test_an_answer_ends_at_max_tokens_and_it_is_said() -> None:
     assert answer.text == "The crossing takes"
     assert answer.usage.completion_tokens == 3
     assert answer.notes == ("the model stopped early (length); max_tokens is 3",)
+
+
+def test_what_may_have_been_a_stop_string_is_given_out_at_the_end() -> None:
+    pieces = list(local(max_tokens=3, stop=("takes 42 hours",)).stream(QUESTION, CONTEXT))
+    assert pieces[:-1] == ["The", " crossing", " takes"]
 
 
 def test_an_answer_has_at_most_half_of_what_the_model_reads() -> None:
