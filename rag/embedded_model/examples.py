@@ -32,20 +32,26 @@ class Example:
     """A sequence with targets.
 
     targets   (position, token that follows it, weight)
-    spans     [start, end) of each passage, for attention lists only;  relevant  indices of them
-    rows      [start, end) of the query behind the passages, whose attention is taught
+    spans     [start, end) of each passage, for attention lists only
+    rows      [start, end) of each query behind the passages, whose attention is taught; each query with its answer
+              stands at the same positions, and does not see the others
+    relevant  indices of passages, for each query
     blocks    each passage sees the first ``lead`` tokens and itself alone
     kind      attention, listwise, pairwise ...: for the figures
+    asked     the list, where attention to one passage of it is taught
+    wanted    for each query each passage's share of the attention; without it the relevant ones share it evenly
     """
 
     kind: str
     ids: tuple[int, ...]
     targets: tuple[tuple[int, int, float], ...]
     spans: tuple[Span, ...] = ()
-    relevant: tuple[int, ...] = ()
-    rows: Span = (0, 0)
+    rows: tuple[Span, ...] = ()
+    relevant: tuple[tuple[int, ...], ...] = ()
     blocks: bool = False
     lead: int = 0
+    asked: PassageList | None = None
+    wanted: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,38 +70,47 @@ class ExampleWriter:
         self._reader = cast("Reader", _Written(tokenizer, family))
 
     def attention(self, found: PassageList, random: Random, longest: int) -> Example:
-        """The attention prompt, answered with the relevant place and a quote."""
+        """The attention prompt, answered with the relevant place and a quote; other queries with the place alone.
+
+        Chunks that do not see each other have no numbers: what is kept of a chunk does not know its place in a list.
+        """
         late = LATE["QA"] if random.random() < 0.2 else LATE["IE"]
         strings = self.family.attention
         template = IcrTemplate(strings.prefix, strings.separator, strings.suffix, late)
         empty = random.random() < EMPTY
-        documents = [
-            document_ids(self.tokenizer, text, place, longest) for place, text in enumerate(found.texts, start=1)
-        ]
-        query = CALIBRATION if empty else found.query
-        prompt = icr_prompt(self.tokenizer, template, query, documents, range(len(documents)))
-        before, asked = prompt.prefix.ids, prompt.query.ids
-        rows = (len(before), len(before) + len(asked))
-        answer = [] if empty else self._place(found)
-        ids = (*before, *asked, *answer)
-        targets = [
-            *self._thin(ids, prompt.spans, random),
-            *((rows[1] - 1 + i, token, LABEL if i == 1 else TEXT) for i, token in enumerate(answer)),
-        ]
+        blocks = random.random() < BLOCKS
+        documents = (
+            [ids[:longest] for ids in self.tokenizer.encode_many(found.texts)]
+            if blocks
+            else [document_ids(self.tokenizer, text, place, longest) for place, text in enumerate(found.texts, start=1)]
+        )
+        ids: list[int] = []
+        targets: list[tuple[int, int, float]] = []
+        rows: list[Span] = []
+        asked = [(CALIBRATION, -1)] if empty else [(found.query, found.relevant[0]), *found.more]
+        for number, (query, relevant) in enumerate(asked):
+            prompt = icr_prompt(self.tokenizer, template, query, documents, range(len(documents)))
+            ids = ids or list(prompt.prefix.ids)
+            start, end = len(ids), len(ids) + len(prompt.query.ids)
+            rows.append((start, end))
+            place = [] if empty or blocks else self.tokenizer.encode(f" [{relevant + 1}]")
+            quote = [] if empty or number else self.tokenizer.encode(f" {found.quote}", Control(self.end))
+            ids += [*prompt.query.ids, *place, *quote]
+            # The place is " [", the number, "]": numbers up to 100 are one token.
+            targets += [
+                (end - 1 + i, token, LABEL if place and i == 1 else TEXT) for i, token in enumerate([*place, *quote])
+            ]
         return Example(
             "attention",
-            ids,
-            tuple(targets),
+            tuple(ids),
+            (*self._thin(ids, prompt.spans, random), *targets),
             prompt.spans,
-            tuple(range(len(documents))) if empty else found.relevant,
-            rows,
-            random.random() < BLOCKS,
+            tuple(rows),
+            (tuple(range(len(documents))),) if empty else tuple((relevant,) for _, relevant in asked),
+            blocks,
             prompt.spans[0][0],
+            None if empty else found,
         )
-
-    # " [", the place, "]", and the quote: numbers up to 100 are one token.
-    def _place(self, found: PassageList) -> Ids:
-        return self.tokenizer.encode(f" [{found.relevant[0] + 1}] {found.quote}", Control(self.end))
 
     def _thin(self, ids: Sequence[int], spans: Sequence[Span], random: Random) -> list[tuple[int, int, float]]:
         first, last = spans[0][0], spans[-1][1]

@@ -16,7 +16,10 @@ REAL_SHARE = 0.3
 """Of the lists of a corpus with questions, how many ask a real one."""
 DEPTH = 50
 """Hard negatives are among so many BM25 neighbours."""
-RANDOM_NEGATIVES = 0.25
+RANDOM_NEGATIVES = 0.2
+"""Share of the negatives that are any passage, where nothing else is asked for."""
+MORE = 0.5
+"""Other queries of a list, as a share of its passages, which are computed once for all of them."""
 WORDS_PER_TOKEN = 0.7
 SHARES = {"scifact": 0.5, "documentation": 0.25, "pubmedqa-l": 0.15, "hotpotqa-hippo-train": 0.1}
 """How often a list is taken from each corpus."""
@@ -24,13 +27,23 @@ SHARES = {"scifact": 0.5, "documentation": 0.25, "pubmedqa-l": 0.15, "hotpotqa-h
 
 @dataclass(frozen=True, slots=True)
 class PassageList:
-    """What one prompt asks about. ``texts`` as rerankers show them, ``relevant`` indices of them, ``quote`` words that
-    stand in the first relevant one's beginning or best sentence."""
+    """What one prompt asks about.
+
+    texts     as rerankers show them;  relevant  indices of them
+    quote     words that stand in the first relevant one's beginning or best sentence
+    corpus, places  index of the corpus, and of the whole passages in it
+    real      True where somebody asked, False where the query was made from a passage
+    more      other queries, made from other passages of the list, with the index of that passage
+    """
 
     query: str
     texts: tuple[str, ...]
     relevant: tuple[int, ...]
     quote: str
+    corpus: int = 0
+    places: tuple[int, ...] = ()
+    real: bool = False
+    more: tuple[tuple[str, int], ...] = ()
 
 
 class ListSource:
@@ -46,15 +59,15 @@ class ListSource:
         """The held-out questions with the index of their corpus."""
         return [(at, question) for at, corpus in enumerate(self.corpora) for question in _split(corpus.questions)[0]]
 
-    def draw(self, random: Random, count: int, tokens: int) -> PassageList:
-        """A list of ``count`` passages that have about ``tokens`` tokens each."""
+    def draw(self, random: Random, count: int, tokens: int, easy: float = RANDOM_NEGATIVES) -> PassageList:
+        """A list of ``count`` passages that have about ``tokens`` tokens each; a share ``easy`` is any passage."""
         while True:
             (at,) = random.choices(range(len(self.corpora)), self._weights)
             questions = self._asked[at]
             made = (
-                self._real(at, random.choice(questions), random, count, tokens)
+                self._real(at, random.choice(questions), random, count, tokens, easy)
                 if questions and random.random() < REAL_SHARE / self._share(at)
-                else self._made(at, random, count, tokens)
+                else self._made(at, random, count, tokens, easy)
             )
             if made is not None:
                 return made
@@ -65,14 +78,14 @@ class ListSource:
         return random.choice(self.corpora[at].passages).shown
 
     def negatives(
-        self, at: int, query: str, relevant: Sequence[int], random: Random, count: int, depth: int = DEPTH
+        self, at: int, query: str, relevant: Sequence[int], random: Random, count: int, easy: float = RANDOM_NEGATIVES
     ) -> list[int]:
-        """Passages like the query, better ones more often, and some of any kind; none that is relevant."""
+        """Passages like the query, better ones more often, and a share of any kind; none that is relevant."""
         excluded = set(relevant)
-        near = [found for found, _ in self.near[at].best(query, depth + len(excluded)) if found not in excluded]
+        near = [found for found, _ in self.near[at].best(query, DEPTH + len(excluded)) if found not in excluded]
         chosen: list[int] = []
         while len(chosen) < count and len(excluded) < self.near[at].size:
-            if near and random.random() >= RANDOM_NEGATIVES:
+            if near and random.random() >= easy:
                 found = near.pop(int(len(near) * random.random() ** 2))
             else:
                 found = random.randrange(self.near[at].size)
@@ -84,7 +97,7 @@ class ListSource:
     def _share(self, at: int) -> float:
         return self._weights[at] / sum(self._weights)
 
-    def _made(self, at: int, random: Random, count: int, tokens: int) -> PassageList | None:
+    def _made(self, at: int, random: Random, count: int, tokens: int, easy: float) -> PassageList | None:
         index = random.randrange(len(self.corpora[at].passages))
         source = self.corpora[at].passages[index]
         if not source.sentences:
@@ -95,42 +108,45 @@ class ListSource:
         if asked is None:
             return None
         titled = bool(asked.source.title) or not source.title
-        return self._list(at, asked, [index], random, count, tokens, from_start=from_start, titled=titled)
+        negatives = self.negatives(at, asked.query, [index], random, count - 1, easy)
+        return self._list(at, asked, [index, *negatives], random, tokens, from_start=from_start, titled=titled)
 
-    def _real(self, at: int, question: Question, random: Random, count: int, tokens: int) -> PassageList | None:
+    def _real(
+        self, at: int, question: Question, random: Random, count: int, tokens: int, easy: float
+    ) -> PassageList | None:
         passages = self.corpora[at].passages
         known = [index for index in question.relevant if passages[index].sentences]
         if not known:
             return None
-        source = passages[random.choice(known)]
+        place = random.choice(known)
+        source = passages[place]
         from_start = random.random() < 0.6
         asked = Asked(
             dropped(question.text, random) if random.random() < 0.6 else question.text,
             source,
             0 if from_start else _closest(question.text, source),
         )
-        shown_first = [index for index in known if passages[index] is source]
-        others = [index for index in known if passages[index] is not source]
+        shown = [place, *self.negatives(at, asked.query, question.relevant, random, count - 1, easy)]
         titled = random.random() < 0.85
-        return self._list(at, asked, shown_first + others, random, count, tokens, from_start=from_start, titled=titled)
+        return self._list(at, asked, shown, random, tokens, from_start=from_start, titled=titled, real=True)
 
     def _list(
         self,
         at: int,
         asked: Asked,
-        relevant: Sequence[int],
+        places: Sequence[int],
         random: Random,
-        count: int,
         tokens: int,
         *,
         from_start: bool,
         titled: bool,
+        real: bool = False,
     ) -> PassageList:
+        """The passages at ``places``, of which the first is relevant, in a random order."""
         passages = self.corpora[at].passages
-        others = self.negatives(at, asked.query, relevant, random, count - 1)
         budget = int(tokens * WORDS_PER_TOKEN)
         cut = [_cut(asked.source, 0 if from_start else asked.anchor, budget, titled=titled, random=random)]
-        for index in others:
+        for index in places[1:]:
             other = passages[index]
             start = 0
             if not from_start and other.sentences:
@@ -140,7 +156,28 @@ class ListSource:
         order = list(range(len(cut)))
         random.shuffle(order)
         quote = asked.source.sentences[asked.anchor] if random.random() < 0.5 else cut[0].replace("\n", " ")
-        return PassageList(asked.query, tuple(cut[i] for i in order), (order.index(0),), " ".join(quote.split()[:8]))
+        more = self._more(at, [places[i] for i in order], order.index(0), random)
+        return PassageList(
+            asked.query,
+            tuple(cut[i] for i in order),
+            (order.index(0),),
+            " ".join(quote.split()[:8]),
+            at,
+            tuple(places[i] for i in order),
+            real,
+            more,
+        )
+
+    def _more(self, at: int, places: Sequence[int], asked: int, random: Random) -> tuple[tuple[str, int], ...]:
+        """Queries for a share MORE of the passages, beside that at index ``asked``, from any part of them."""
+        found: list[tuple[str, int]] = []
+        others = [index for index in range(len(places)) if index != asked]
+        for index in random.sample(others, min(round(MORE * len(places)), len(others))):
+            source = self.corpora[at].passages[places[index]]
+            if source.sentences:
+                made = ask(source, self.near[at], random, random.randrange(len(source.sentences)))
+                found += [(made.query, index)] if made is not None else []
+        return tuple(found)
 
 
 def _split(questions: Sequence[Question]) -> tuple[list[Question], list[Question]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from indexes.durable import write_atomic
 from rag.embedded_model import checkpoint
 from rag.embedded_model.architecture import Shape, new_model
+from rag.embedded_model.cooccurrence import token_vectors
 from rag.embedded_model.evaluation import evaluate
 from rag.embedded_model.examples import ExampleWriter
 from rag.embedded_model.export import export
@@ -21,7 +22,9 @@ from rag.embedded_model.passages import Corpus
 from rag.embedded_model.schedule import TOKENS, examples_of, learning_rate
 from rag.embedded_model.steps import Figures, optimizer_of, train_step
 from rag.embedded_model.supervision import teach
+from rag.embedded_model.teacher import Teacher
 from rag.embedded_model.tokenizer import CONTROLS, END, train_tokenizer
+from rag.encoders import SentenceEncoder
 from rag.errors import InvalidInput
 from rag.runtime.families import Family, family_of
 from rag.runtime.tokens import PromptTokenizer
@@ -47,15 +50,18 @@ class Settings:
     tokens: int = TOKENS
     half: bool = False
     threads: int = 2
+    teacher: bool = False
 
 
 Report = Callable[[int, Figures, float], None]
 """Told after every step: the steps done, its figures, its seconds."""
 Note = Callable[[dict[str, Any]], None]
+Say = Callable[[str], None]
 
 
 class Run:
-    """One run. ``report`` is told of every step, ``note`` of what is to be kept: evaluations, sources.
+    """One run. ``report`` is told of every step, ``note`` of what is to be kept: evaluations, sources; ``say`` of what
+    takes a while before the first step.
 
     Raises InvalidInput where ``folder`` holds a run of other settings or another text, or one and not ``resume``.
     """
@@ -69,21 +75,37 @@ class Run:
         *,
         device: str = "cpu",
         resume: bool = False,
+        say: Say = lambda text: None,
     ) -> None:
         self.folder, self.settings, self.shape, self.device = folder, settings, shape, device
         folder.mkdir(parents=True, exist_ok=True)
         self._claim(corpora, resume=resume)
+        say("tokenizer")
         self.tokenizer = self._tokenizer(corpora)
         serialized = self.tokenizer.to_str()
         self.family: Family = family_of("llama", CONTROLS)
         self.prompts = PromptTokenizer(serialized, self.family.reserved)
         self.source = ListSource(corpora)
         self.writer = ExampleWriter(self.prompts, self.family, END)
+        self.teacher: Teacher | None = None
+        if settings.teacher:
+            say(f"the teacher reads {sum(len(corpus.passages) for corpus in corpora)} passages, if it has not yet")
+            self.teacher = Teacher(self.source, folder, SentenceEncoder(device=device))
+        self._begin(say)
+
+    def _begin(self, say: Say) -> None:
+        """Model and optimizer as the last checkpoint has them, or new."""
         begin, end, pad = (self.tokenizer.token_to_id(control) for control in CONTROLS)
-        self.model: Any = new_model(shape, settings.seed, (begin, end, pad)).to(device)  # type: ignore[arg-type]
+        going, shape = checkpoint.exists(self.folder), self.shape
+        vectors = None
+        if not going:
+            say("token vectors")
+            vectors = token_vectors(self._encoded(), shape.vocabulary, shape.width)
+        made: Any = new_model(shape, self.settings.seed, (begin, end, pad), vectors)  # type: ignore[arg-type]
+        self.model: Any = made.to(self.device)
         teach(self.model)
         self.optimizer = optimizer_of(self.model)
-        self.step = int(checkpoint.load(folder, self.model, self.optimizer)["step"]) if self._going() else 0
+        self.step = int(checkpoint.load(self.folder, self.model, self.optimizer)["step"]) if going else 0
 
     def train(self, report: Report, note: Note, until: int = 0) -> None:
         """Train to the last step, or to step ``until``, with checkpoints and evaluations on the way; then export."""
@@ -110,6 +132,8 @@ class Run:
         examples = examples_of(
             self.source, self.writer, seed=settings.seed, step=self.step, steps=settings.steps, tokens=settings.tokens
         )
+        if self.teacher is not None:
+            examples = self.teacher.judged(examples)
         rate = learning_rate(self.step, settings.steps)
         heads = self.shape.by_layer
         return train_step(self.model, self.optimizer, examples, heads, rate, device=self.device, half=settings.half)
@@ -124,8 +148,9 @@ class Run:
         """Into the folder's ``model``."""
         export(self.folder / "model", self.model, self.tokenizer, self.shape.heads)
 
-    def _going(self) -> bool:
-        return checkpoint.exists(self.folder)
+    def _encoded(self) -> Iterator[list[int]]:
+        for corpus in self.source.corpora:
+            yield from self.prompts.encode_many([passage.shown for passage in corpus.passages])
 
     def _claim(self, corpora: Sequence[Corpus], *, resume: bool) -> None:
         """Write down what the run depends on, or compare it with what stands there."""

@@ -10,39 +10,63 @@ from rag.embedded_model.architecture import CONTEXT
 from rag.embedded_model.examples import Example, ExampleWriter
 from rag.embedded_model.lists import ListSource
 
-TOKENS = 8192
+TOKENS = 4096
 """Of a step of the last phase, padding not counted."""
-PEAK, FLOOR, WARM_UP = 2e-3, 0.05, 0.03
-"""Highest learning rate; the last as a share of it; the share of the steps until it is reached."""
-MIXTURE = {
-    "attention": 0.65,
+PEAK, FLOOR = 2e-3, 0.05
+"""Highest learning rate; the last as a share of it."""
+WARM_UP, WARM_SHARE = 100, 0.1
+"""Steps until it is reached, and at most this share of all."""
+TEMPLATE_TOKENS = 192
+"""Room for instruction, query and answer."""
+MAX_LABELLED = 10
+"""Passages of a listwise or setwise example."""
+
+Mixture = dict[str, float]
+FORMING: Mixture = {"attention": 0.85, "plain": 0.15}
+"""Labels and answers can be learnt when heads have formed."""
+MIXED: Mixture = {
+    "attention": 0.6,
     "listwise": 0.12,
     "pairwise": 0.12,
     "yes-no": 0.04,
     "setwise": 0.03,
     "likelihood": 0.02,
-    "plain": 0.08,
+    "plain": 0.07,
 }
-TEMPLATE_TOKENS = 192
-"""Room for instruction, query and answer."""
-MAX_LABELLED = 10
-"""Passages of a listwise or setwise example."""
+ENDING: Mixture = {
+    "attention": 0.5,
+    "listwise": 0.17,
+    "pairwise": 0.17,
+    "yes-no": 0.05,
+    "setwise": 0.04,
+    "likelihood": 0.02,
+    "plain": 0.05,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
     """Up to the share ``until`` of the steps: lists of so many passages, each of so many tokens at most.
 
-    batch  tokens of a step as a share of the last phase's: short lists are many in few tokens
+    batch    tokens of a step as a share of the last phase's: short lists are many in few tokens
+    easy     share of the negatives that are any passage, not one that looks like the query
+    mixture  how often an example is of each kind
     """
 
     until: float
     passages: tuple[int, int]
     tokens: int
     batch: float
+    easy: float
+    mixture: Mixture
 
 
-PHASES = (Phase(0.3, (4, 6), 48, 0.5), Phase(0.7, (8, 12), 72, 0.75), Phase(1.0, (14, 20), 96, 1.0))
+PHASES = (
+    Phase(0.15, (6, 8), 40, 0.5, 0.5, FORMING),
+    Phase(0.25, (6, 8), 48, 0.5, 0.2, FORMING),
+    Phase(0.7, (8, 12), 72, 0.75, 0.2, MIXED),
+    Phase(1.0, (14, 20), 96, 1.0, 0.15, ENDING),
+)
 
 
 def steps_for(tokens: int) -> int:
@@ -58,7 +82,7 @@ def phase(step: int, steps: int) -> Phase:
 
 def learning_rate(step: int, steps: int) -> float:
     """Linear to PEAK, then a half cosine to FLOOR of it."""
-    warm = max(1, round(WARM_UP * steps))
+    warm = max(1, round(min(WARM_UP, WARM_SHARE * steps)))
     if step < warm:
         return PEAK * (step + 1) / warm
     done = (step - warm) / max(1, steps - warm)
@@ -81,8 +105,8 @@ def examples_of(
 
 
 def draw(source: ListSource, writer: ExampleWriter, random: Random, now: Phase) -> list[Example]:
-    """One example of a kind by MIXTURE, two where it is asked in two ways."""
-    (kind,) = random.choices(list(MIXTURE), list(MIXTURE.values()))
+    """One example of a kind by the phase's mixture, two where it is asked in two ways."""
+    (kind,) = random.choices(list(now.mixture), list(now.mixture.values()))
     if kind == "plain":
         return [writer.plain([source.plain(random) for _ in range(3)])]
     count = random.randint(*now.passages)
@@ -92,7 +116,7 @@ def draw(source: ListSource, writer: ExampleWriter, random: Random, now: Phase) 
         count = min(count, random.randint(3, MAX_LABELLED))
     if kind in ("pairwise", "yes-no", "likelihood"):
         count, longest = 2, random.randint(32, 96)
-    found = source.draw(random, count, longest)
+    found = source.draw(random, count, longest, now.easy)
     match kind:
         case "attention":
             return [writer.attention(found, random, longest)]

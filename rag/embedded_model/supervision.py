@@ -23,69 +23,68 @@ EACH_HEAD = 0.3
 class Watch:
     """The masses that the chosen heads' query rows pay to each passage, of one pass.
 
-    heads  layer -> query heads;  masses  one (B, heads, P) float32 per layer: mean over rows, sum over a passage
+    heads  layer -> query heads
+    mask   (B, 1, T, T) bool, what each row sees
+    masses  one (B, heads, Q, P) float32 per layer: mean over a query's rows, sum over a passage
     """
 
-    def __init__(self, taught: Taught, heads: Mapping[int, tuple[int, ...]]) -> None:
+    def __init__(self, taught: Taught, heads: Mapping[int, tuple[int, ...]], mask: torch.Tensor) -> None:
         self.taught, self.heads = taught, heads
         self.masses: list[torch.Tensor] = []
+        self._rows = taught.rows.flatten(1)
+        self._hidden = ~mask[:, 0].gather(1, self._rows[:, :, None].expand(-1, -1, mask.shape[3]))
 
     def read(self, layer: int, query: torch.Tensor, key: torch.Tensor, scaling: float) -> None:
-        """query (B, Hq, T, d), key (B, Hkv, T, d); a row sees all keys up to its own."""
+        """query (B, Hq, T, d), key (B, Hkv, T, d)."""
         import torch
 
         with torch.autocast(query.device.type, enabled=False):
             taught, heads = self.taught, list(self.heads[layer])
             group = query.shape[1] // key.shape[1]
-            index = taught.rows[:, None, :, None].expand(-1, len(heads), -1, query.shape[3])
+            index = self._rows[:, None, :, None].expand(-1, len(heads), -1, query.shape[3])
             asked = query[:, heads].gather(2, index).float() * scaling
             scores = asked @ key[:, [head // group for head in heads]].float().transpose(2, 3)
-            later = torch.arange(key.shape[2], device=key.device) > taught.rows[:, None, :, None]
-            weights = scores.masked_fill(later, float("-inf")).softmax(dim=-1)
-            real = taught.real / taught.real.sum(dim=1, keepdim=True)
-            mean = torch.einsum("bhrt,br->bht", weights, real)
+            weights = scores.masked_fill(self._hidden[:, None], float("-inf")).softmax(dim=-1)
+            real = taught.real / taught.real.sum(dim=2, keepdim=True).clamp(min=1)
+            apart = weights.reshape(*weights.shape[:2], *taught.rows.shape[1:], -1)
+            mean = torch.einsum("bhqrt,bqr->bhqt", apart, real)
             self.masses.append(_by_passage(mean, taught.spans))
 
     def loss(self) -> torch.Tensor:
-        """Sum over the lists: cross-entropy of the passages' shares, of all heads together and of each alone."""
+        """Sum over the queries: divergence of the passages' shares, of all heads together and of each alone."""
         import torch
 
         masses = torch.cat(self.masses, dim=1)
-        together = _cross_entropy(masses.sum(dim=1, keepdim=True), self.taught)
-        return (together[:, 0] + EACH_HEAD * _cross_entropy(masses, self.taught).mean(dim=1)).sum()
+        together = _divergence(masses.sum(dim=1, keepdim=True), self.taught)
+        return together.sum() + EACH_HEAD * _divergence(masses, self.taught).mean(dim=1).sum()
 
     def right(self) -> tuple[int, int]:
-        """Lists whose relevant passage has the most mass, and lists that ask something."""
+        """Queries whose relevant passage has the most mass, and queries that ask something."""
         import torch
 
-        total = torch.cat(self.masses, dim=1).sum(dim=1).masked_fill(~self.taught.present, -1.0)
-        hit = self.taught.relevant.gather(1, total.argmax(dim=1, keepdim=True))[:, 0] > 0
-        asked = ~self.taught.empty
-        return int((hit & asked).sum()), int(asked.sum())
+        total = torch.cat(self.masses, dim=1).sum(dim=1).masked_fill(~self.taught.present[:, None], -1.0)
+        hit = self.taught.relevant.gather(2, total.argmax(dim=2, keepdim=True))[:, :, 0] > 0
+        return int((hit & self.taught.asked).sum()), int(self.taught.asked.sum())
 
 
 def _by_passage(attention: torch.Tensor, spans: torch.Tensor) -> torch.Tensor:
-    """(B, h, P): sums of (B, h, T) over spans (B, P, 2)."""
+    """(B, h, Q, P): sums of (B, h, Q, T) over spans (B, P, 2)."""
     import torch
 
-    at = torch.arange(attention.shape[2], device=attention.device)
+    at = torch.arange(attention.shape[3], device=attention.device)
     inside = (at >= spans[:, :, :1]) & (at < spans[:, :, 1:])
-    return attention @ inside.to(attention.dtype).transpose(1, 2)
+    return attention @ inside.to(attention.dtype).transpose(1, 2)[:, None]
 
 
-def _cross_entropy(masses: torch.Tensor, taught: Taught) -> torch.Tensor:
-    """(B, h) from masses (B, h, P): -log of the relevant passages' share.
-
-    For an empty query the divergence of even shares from these, 0 where they are equal.
-    """
+def _divergence(masses: torch.Tensor, taught: Taught) -> torch.Tensor:
+    """(B, h, Q): Kullback-Leibler divergence of the shares in masses (B, h, Q, P) from the wanted ones, >= 0."""
     import torch
 
-    present = taught.present[:, None, :]
+    present = taught.present[:, None, None, :]
     logs = (masses + TINY).log().masked_fill(~present, float("-inf")).log_softmax(dim=-1)
-    wanted = logs.masked_fill(taught.relevant[:, None, :] == 0, float("-inf")).logsumexp(dim=-1)
-    count = taught.present.sum(dim=-1, keepdim=True).float()
-    even = logs.masked_fill(~present, 0.0).sum(dim=-1) / count + count.log()
-    return -torch.where(taught.empty[:, None], even, wanted)
+    wanted = taught.wanted[:, None]
+    found: torch.Tensor = (torch.xlogy(wanted, wanted) - wanted * logs.masked_fill(~present, 0.0)).sum(dim=-1)
+    return found
 
 
 def attend(
@@ -111,14 +110,16 @@ def attend(
 
 
 def hidden_states(
-    model: torch.nn.Module, ids: torch.Tensor, mask: torch.Tensor | None = None, watch: Watch | None = None
+    model: torch.nn.Module,
+    ids: torch.Tensor,
+    positions: torch.Tensor,
+    mask: torch.Tensor | None = None,
+    watch: Watch | None = None,
 ) -> torch.Tensor:
-    """(B, T, width) normed hidden states of ids (B, T) at positions 0, 1, ..."""
-    import torch
-
+    """(B, T, width) normed hidden states of ids (B, T) at positions (B, T)."""
     core: Any = model.model
     hidden: torch.Tensor = core.embed_tokens(ids)
-    rope = core.rotary_emb(hidden, position_ids=torch.arange(ids.shape[1], device=ids.device)[None])
+    rope = core.rotary_emb(hidden, position_ids=positions)
     for layer in core.layers:
         hidden = layer(hidden, attention_mask=mask, position_embeddings=rope, watch=watch)
     normed: torch.Tensor = core.norm(hidden)

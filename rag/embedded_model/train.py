@@ -38,6 +38,7 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: as PyTorch chooses)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 (default: %(default)s)")
     parser.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto")
+    parser.add_argument("--no-teacher", action="store_true", help="attention to the known relevant passage alone")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     return parser
 
@@ -50,6 +51,7 @@ def _train(options: argparse.Namespace) -> None:
     from rag.embedded_model.open_collections import open_collections
     from rag.embedded_model.run import Run, Settings
     from rag.embedded_model.schedule import steps_for
+    from rag.embedded_model.teacher import LICENCE
     from rag.embedded_model.watching import Watching
     from rag.encoders import has_bfloat16
 
@@ -62,6 +64,7 @@ def _train(options: argparse.Namespace) -> None:
         seed=options.seed,
         half=has_bfloat16(options.device) if precision == "auto" else precision == "bfloat16",
         threads=torch.get_num_threads(),
+        teacher=not options.no_teacher,
     )
     options.out.mkdir(parents=True, exist_ok=True)
     with Watching(options.out, settings.steps) as watching:
@@ -74,8 +77,11 @@ def _train(options: argparse.Namespace) -> None:
             )
         for corpus in corpora:
             watching.say(f"{corpus.name}: {len(corpus.passages)} passages, {len(corpus.questions)} questions")
-        run = Run(options.out, corpora, settings, Shape(), device=options.device, resume=options.resume)
-        watching.note({"step": run.step, "sources": [line for corpus in corpora for line in corpus.licences]})
+        run = Run(
+            options.out, corpora, settings, Shape(), device=options.device, resume=options.resume, say=watching.say
+        )
+        sources = [line for corpus in corpora for line in corpus.licences] + [LICENCE] * settings.teacher
+        watching.note({"step": run.step, "sources": sources})
         watching.say(f"{settings.steps} steps, {sum(p.numel() for p in run.model.parameters())} parameters")
         watching.begin(run.step)
         run.train(watching.step, watching.note)

@@ -13,15 +13,20 @@ from rag.embedded_model.lists import DEV_QUESTIONS, ListSource
 from rag.embedded_model.neighbours import Neighbours, terms
 from rag.embedded_model.open_collections import open_collections
 from rag.embedded_model.passages import Corpus, Question
-from rag.reranking.attention import _text
-from rag.values import Chunk
+from rag.reranking.attention import AttentionReranker
+from rag.reranking.given import Passage as GivenPassage
+from rag.reranking.given import as_given
+from rag.runtime.lexical import LexicalReader
+from rag.values import Query
 from tests.data import shared_data
 from tests.rag.embedded_model.worlds import corpus, source
 
 
 def test_a_passage_is_shown_as_the_attention_reranker_shows_it() -> None:
     found = corpus().passages[3]
-    assert found.shown == _text(Chunk("3", "3", found.text, 0, len(found.text), found.title))
+    ranking = as_given([GivenPassage(found.text, found.title)])
+    (read,) = AttentionReranker(LexicalReader()).contributions(Query("old ferry"), ranking)
+    assert "".join(read.tokens) == f"[1] {found.shown}"
 
 
 def test_neighbours_are_ranked_by_bm25() -> None:
@@ -92,6 +97,27 @@ def test_all_passages_of_a_list_have_titles_or_none_has() -> None:
     for _ in range(100):
         found = source().draw(random, 5, 60)
         assert len({text.startswith("About the") for text in found.texts}) == 1
+
+
+def test_other_queries_of_a_list_ask_for_other_passages_each_once() -> None:
+    """In their words: every query is made from the passage that it asks for."""
+    random = Random(6)
+    for _ in range(50):
+        found = source().draw(random, 6, 40)
+        asked = [index for _, index in found.more]
+        assert len(set(asked)) == len(asked) <= 3
+        assert found.relevant[0] not in asked
+        for query, index in found.more:
+            passage = source().corpora[found.corpus].passages[found.places[index]]
+            inside = set(terms(f"{passage.title} {passage.text} {' '.join(queries.TEMPLATES)}"))
+            assert set(terms(query)) <= inside
+
+
+def test_negatives_are_as_easy_as_is_asked() -> None:
+    near = {place for place, _ in source().near[0].best("old lighthouse", 50)}
+    assert near != set(range(60))
+    for seed in range(10):
+        assert set(source().negatives(0, "old lighthouse", [], Random(seed), 3, 0.0)) <= near
 
 
 def test_lists_depend_on_the_random_source_alone() -> None:

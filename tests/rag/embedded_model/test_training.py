@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -11,7 +13,7 @@ import pytest
 import torch
 
 from rag.embedded_model.architecture import Shape, new_model
-from rag.embedded_model.batches import batch, batches
+from rag.embedded_model.batches import Batch, batch, batches
 from rag.embedded_model.examples import Example
 from rag.embedded_model.run import Run, Settings
 from rag.embedded_model.schedule import examples_of
@@ -43,7 +45,9 @@ def _attention_examples(count: int, *, blocks: bool) -> list[Example]:
     found: list[Example] = []
     while len(found) < count:
         example = writer().attention(source().draw(random, random.randint(3, 5), 24), random, 24)
-        found.append(replace(example, blocks=blocks))
+        one = (0.5, *[0.5 / (len(example.spans) - 1)] * (len(example.spans) - 1))
+        wanted = (one,) * len(example.rows) if len(found) == 1 else ()
+        found.append(replace(example, blocks=blocks, wanted=wanted))
     return found
 
 
@@ -60,47 +64,62 @@ def _eager_rows(model: Any, ids: torch.Tensor, mask: torch.Tensor | None) -> lis
 
 
 @pytest.mark.parametrize("blocks", [False, True])
-def test_the_attention_loss_is_that_of_eager_attention(model: Any, blocks: bool) -> None:
+def test_the_attention_loss_is_that_of_eager_attention_to_each_query_alone(model: Any, blocks: bool) -> None:
     examples = _attention_examples(4, blocks=blocks)
     made = batch(examples)
     assert made.taught is not None
-    watch = Watch(made.taught, TINY.by_layer)
-    hidden_states(model, made.ids, made.mask, watch)
-    with torch.no_grad():
-        rows = _eager_rows(model, made.ids, made.mask)
+    assert made.mask is not None
+    watch = Watch(made.taught, TINY.by_layer, made.mask)
+    hidden_states(model, made.ids, made.positions, made.mask, watch)
     expected, right, asked = 0.0, 0, 0
     for at, example in enumerate(examples):
-        masses = []
-        for layer, head in TINY.heads:
-            mean = rows[layer][at, head, example.rows[0] : example.rows[1]].mean(dim=0)
-            masses.append(torch.stack([mean[start:end].sum() for start, end in example.spans]))
-        each = torch.stack(masses)
-        expected += _loss(each.sum(dim=0), example) + EACH_HEAD * sum(_loss(m, example) for m in each) / len(each)
-        if len(example.relevant) == 1:
-            asked += 1
-            right += int(each.sum(dim=0).argmax()) in example.relevant
+        for number, (start, end) in enumerate(example.rows):
+            alone = [*range(example.rows[0][0]), *range(start, end)]
+            mask = made.mask[at, 0][alone][:, alone][None, None] if blocks else None
+            with torch.no_grad():
+                rows = _eager_rows(model, made.ids[at, alone][None], mask)
+            means = [rows[layer][0, head, example.rows[0][0] :].mean(dim=0) for layer, head in TINY.heads]
+            each = torch.stack([torch.stack([mean[a:b].sum() for a, b in example.spans]) for mean in means])
+            wanted = _wanted(example, number)
+            expected += _loss(each.sum(dim=0), wanted) + EACH_HEAD * sum(_loss(m, wanted) for m in each) / len(each)
+            if len(example.relevant[number]) == 1:
+                asked += 1
+                right += int(each.sum(dim=0).argmax()) in example.relevant[number]
+    assert asked > 6
     assert watch.loss().item() == pytest.approx(expected, rel=1e-4)
     assert watch.right() == (right, asked)
 
 
-def _loss(masses: torch.Tensor, example: Example) -> float:
-    shares = (masses + LEAST) / (masses + LEAST).sum()
-    if len(example.relevant) == len(example.spans):
-        return float(-(shares * len(shares)).log().mean())
-    return float(-shares[list(example.relevant)].sum().log())
+def _wanted(example: Example, query: int) -> Sequence[float]:
+    relevant = example.relevant[query]
+    even = [(at in relevant) / len(relevant) for at in range(len(example.spans))]
+    return example.wanted[query] if example.wanted else even
 
 
-def test_an_empty_query_costs_nothing_where_attention_is_even() -> None:
-    masses = torch.full((3,), 0.2)
-    (example,) = _attention_examples(1, blocks=False)
-    assert _loss(masses, replace(example, spans=((0, 1), (1, 2), (2, 3)), relevant=(0, 1, 2))) == pytest.approx(0.0)
+def _loss(masses: torch.Tensor, wanted: Sequence[float]) -> float:
+    shares = ((masses + LEAST) / (masses + LEAST).sum()).tolist()
+    return sum(want * math.log(want / share) for want, share in zip(wanted, shares, strict=True) if want > 0)
+
+
+def test_a_query_does_not_see_another(model: Any) -> None:
+    example = next(each for each in _attention_examples(9, blocks=False) if len(each.rows) > 1)
+    start, end = example.rows[1]
+    changed = replace(example, ids=(*example.ids[: example.rows[0][0]], 9, *example.ids[example.rows[0][0] + 1 :]))
+    with torch.no_grad():
+        a, b = (hidden_states(model, made.ids, made.positions, made.mask) for made in map(_alone, (example, changed)))
+    assert torch.allclose(a[0, start:end], b[0, start:end], atol=1e-5)
+    assert not torch.allclose(a[0, slice(*example.rows[0])], b[0, slice(*example.rows[0])], atol=1e-5)
+
+
+def _alone(example: Example) -> Batch:
+    return batch([example])
 
 
 def test_a_passage_in_blocks_sees_the_beginning_and_itself() -> None:
     (example,) = _attention_examples(1, blocks=True)
     mask = batch([example]).mask
     assert mask is not None
-    (first, second, *_), end = example.spans, example.rows[0]
+    (first, second, *_), (end, _) = example.spans, example.rows[0]
     at = second[1] - 1
     seen = mask[0, 0, at].tolist()
     expected = [key < example.lead or second[0] <= key <= at for key in range(len(seen))]
@@ -118,14 +137,15 @@ def test_blocks_give_each_passage_the_states_it_has_alone(model: Any) -> None:
     other[example.spans[0][0] : example.spans[0][1]] = [9] * (example.spans[0][1] - example.spans[0][0])
     changed = replace(example, ids=tuple(other))
     with torch.no_grad():
-        a, b = (hidden_states(model, batch([e]).ids, batch([e]).mask) for e in (example, changed))
+        a, b = (hidden_states(model, made.ids, made.positions, made.mask) for made in map(_alone, (example, changed)))
     assert torch.allclose(a[0, start:end], b[0, start:end], atol=1e-5)
-    assert not torch.allclose(a[0, example.rows[0] :], b[0, example.rows[0] :], atol=1e-5)
+    assert not torch.allclose(a[0, example.rows[0][0] :], b[0, example.rows[0][0] :], atol=1e-5)
 
 
 def test_the_text_loss_is_that_of_all_logits(model: Any) -> None:
-    examples = examples_of(source(), writer(), seed=0, step=0, steps=10, tokens=1500)
+    examples = examples_of(source(), writer(), seed=0, step=6, steps=10, tokens=6000)
     plain = [example for example in examples if not example.spans]
+    assert len({example.kind for example in plain}) > 1
     with torch.no_grad():
         text, attention, _ = losses(model, batch(plain), TINY.by_layer)
         whole = [model(torch.tensor([example.ids])).logits[0].log_softmax(dim=-1) for example in plain]
