@@ -185,8 +185,7 @@ class LanguageModel(Reader):
     @property
     def ends(self) -> frozenset[int]:
         """Tokens behind which an answer is over."""
-        chosen: Any = self.model.generation_config
-        return end_ids(self.tokenizer, self.family, chosen.eos_token_id if chosen else None)
+        return end_ids(self.tokenizer, self.family, getattr(self.model.generation_config, "eos_token_id", None))
 
     def begin(self, prompt: Prompt, meter: Meter, room: int) -> KeyValues:
         """The states of a prompt but for its last token, whose pass is that of the answer's first; room behind them."""

@@ -114,6 +114,8 @@ def test_sources_that_do_not_fit_are_cut_at_the_end_and_nothing_else(model: Lang
         assert form.notes == (f"{left - labels} tokens of the last sources did not fit into a prompt of {most}",)
         kept = len(form.prompt.segments) - 4  # before the last shown source nothing is changed, nor behind it
         assert form.prompt.segments[:kept] == whole.prompt.segments[:kept]
+        cut = form.prompt.segments[kept].ids
+        assert cut == whole.prompt.segments[kept].ids[: len(cut)]
         assert form.prompt.segments[-3:] == whole.prompt.segments[-3:]
 
 
