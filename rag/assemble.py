@@ -253,8 +253,9 @@ class Engine:
         return self._extractive()
 
     def _local(self) -> Generator:
-        """Answers by the language model; all pipelines share its batch."""
+        """Answers by the language model, from cached states where [cache] has a mode; pipelines share its batch."""
         from rag.generation.local import Local
+        from rag.kv.reader import CachedReader
         from rag.language_model import LanguageModel
         from rag.runtime.batch_decode import BatchDecode
 
@@ -263,7 +264,8 @@ class Engine:
             raise InvalidConfig(f"{model.name!r} writes no answers; name a language model in [model], or give --model")
         with self._lock:
             self._batch = self._batch or BatchDecode(model, self.settings.generation.rows)
-        return Local(model, self._batch, self.settings.generation)
+        reader = self.caching.reader("")
+        return Local(reader if isinstance(reader, CachedReader) else model, self._batch, self.settings.generation)
 
     def _extractive(self) -> Generator:
         from rag.generation.extractive import Extractive

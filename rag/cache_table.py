@@ -14,9 +14,9 @@ from rag.tables import cache_mode, in_range
 class CacheConfig:
     """[cache] Where the language model's key/value states of chunks are kept.
 
-    mode    how rerankers with a language model reuse them: off (they read every passage again), full or prefix (the
-            model's own answers), independent, link-16, blend-0.15, ape, craft: the fewer tokens are computed again,
-            the more the answers differ from the model's own
+    mode    how rerankers and answers by the language model reuse them: off (all are read again), full or prefix (the
+            model's own), independent, link-16, blend-0.15, ape, craft: the fewer tokens are computed again,
+            the more the results differ from the model's own
     store   auto (redis where there is a Redis URL, files else), redis, files, memory or none
     redis_url  redis://, rediss:// (TLS) or unix://, with user and password; empty is KVASIR_REDIS_URL
     redis_cluster  the URL is one of a Redis Cluster's nodes;  redis_reads  large reads at once

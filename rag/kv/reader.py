@@ -1,4 +1,4 @@
-"""A language model that reads passages from the cache: every reranker works with it as with the model itself."""
+"""A language model that reads passages from the cache: rerankers and answers use it as they use the model itself."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rag.kv.modes import Mode
 from rag.kv.plan import Chunk
 from rag.kv.states import ChunkStates
 from rag.runtime.families import Family
+from rag.runtime.keyvalues import KeyValues
 from rag.runtime.meter import Meter
 from rag.runtime.prompt import Prompt, Role, Segment, joined
 from rag.runtime.reader import Array, Heads, Reader
@@ -121,6 +122,24 @@ class CachedReader(Reader):
             composed = self._composed(layout, found, len(layout.tail), meter)
             out[row] = likelihood_behind(self.model, composed, lead, target, meter)
         return out
+
+    # --- answers ---
+
+    def begin(self, prompt: Prompt, meter: Meter, room: int) -> KeyValues:
+        """The states of a prompt but for its last token, with room behind them, for the caller alone."""
+        layout = _layout(prompt.segments, tail=True)
+        if not (layout.head and layout.passages and layout.tail):
+            return self.model.begin(prompt, meter, room)
+        found = self.library.find(self._wanted(layout), meter)
+        composed = self._composed(layout, found, len(layout.tail) + room, meter)
+        states, before = composed.states, composed.states.length
+
+        def read() -> KeyValues:
+            states.length = before  # whatever a try that ran out of memory has read
+            self.model.prefill(layout.tail[:-1], states, meter, self.shape[0] - 1)
+            return states
+
+        return self.model.alone(meter, read, len(prompt.ids))
 
     def _laid_out(self, prompts: Sequence[Prompt], meter: Meter) -> Iterator[tuple[int, Prompt, _Layout, Found | None]]:
         """(row, prompt, its parts, its passages' states), None for the states of one that is the model's to read.

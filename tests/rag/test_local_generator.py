@@ -307,6 +307,17 @@ def test_all_pipelines_share_one_model_and_one_batch(engine: Engine) -> None:
     assert id(one.batch.model) == id(engine.language_model())
 
 
+def test_an_answer_reuses_what_the_model_read_of_its_sources(engine: Engine) -> None:
+    cache = replace(engine.settings.cache, mode="independent", store="memory")
+    cached = Engine(replace(engine.settings, cache=cache))
+    cached._encoder = engine.encoder
+    pipeline = cached.pipeline("small", "mine")
+    cold, warm = pipeline.answer(QUESTION).report, pipeline.answer(QUESTION).report
+    assert (cold.cache_mode, warm.cache_mode) == ("independent", "independent")
+    assert warm.reused > cold.reused
+    assert warm.tokens < cold.tokens
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [("", r'no language model is set: write \[model\] name = "PATH"'), ("lexical", "'lexical' writes no answers")],

@@ -10,6 +10,7 @@ from threading import Barrier
 import numpy as np
 import pytest
 
+from rag.generation.prompt import written
 from rag.kv.library import ChunkLibrary
 from rag.kv.memory import MemoryStore
 from rag.kv.modes import parse_mode
@@ -28,10 +29,12 @@ from rag.reranking.pairwise import PairwiseReranker
 from rag.reranking.pointwise import PointwiseReranker
 from rag.reranking.prompts import Form
 from rag.reranking.setwise import SetwiseReranker
+from rag.runtime.batch_decode import BatchDecode
+from rag.runtime.decoding import Sampler, Sampling
 from rag.runtime.meter import Limits, Meter, OutOfBudget
 from rag.runtime.prompt import Prompt, Role, Segment
 from rag.runtime.reader import Reader
-from rag.values import Query, Ranking
+from rag.values import Chunk, Context, Hit, Query, Ranking, ScoreKind, StageReport
 from tests.rag.kv.models import model_of
 from tests.redis_server import RedisServer
 from tests.tiny_models import QUERY, TEXTS, one_thread
@@ -384,3 +387,47 @@ def test_what_an_empty_question_pays_is_kept_by_mode() -> None:
     other = replace(first, model=CachedReader(reader_of().library, parse_mode("ape")))
     alone = AttentionReranker(CachedReader(reader_of().library, parse_mode("ape")))
     assert ranked(other.rerank(Query(QUERY), given)) == ranked(alone.rerank(Query(QUERY), given))
+
+
+# --- answers ---
+
+
+def answer_prompt(reader: Reader, texts: Sequence[str]) -> Prompt:
+    """As a generator writes it: sources, the question, the model's turn."""
+    hits = tuple(Hit(Chunk(f"c{n}", f"d{n}", text, 0, len(text)), 1.0 / n) for n, text in enumerate(texts, 1))
+    report = StageReport("select", n_out=len(hits))
+    context = Context(hits, 100, 1000, Ranking(hits, ScoreKind.COSINE, report), report)
+    return written(reader.tokenizer, reader.family, Query(QUERY), context, 1500).prompt
+
+
+def answered(reader: CachedReader, prompt: Prompt, meter: Meter) -> list[int]:
+    sampler = Sampler(Sampling())
+    batch = BatchDecode(reader.model, rows=1)
+    return list(batch.tokens(lambda: reader.begin(prompt, meter, 12), prompt.ids[-1], sampler, 12, meter))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("mode", ["full", "prefix", "link-4096"])
+def test_an_answer_from_exact_states_is_the_models_own(mode: str, family: str) -> None:
+    cached = reader_of(mode, family=family)
+    model = cached.model
+    prompt = answer_prompt(cached, TEXTS[:4])
+    batch = BatchDecode(model, rows=1)
+    own = list(batch.tokens(lambda: model.begin(prompt, Meter(), 12), prompt.ids[-1], Sampler(Sampling()), 12, Meter()))
+    assert answered(cached, prompt, Meter()) == own
+
+
+@pytest.mark.parametrize("mode", LOSSY)
+def test_an_answer_reads_its_sources_once(mode: str) -> None:
+    cached = reader_of(mode)
+    prompt = answer_prompt(cached, TEXTS[:4])
+    passages = sum(len(segment.ids) for segment in prompt.segments if segment.role is Role.PASSAGE)
+    cold, warm = Meter(), Meter()
+    first, second = answered(cached, prompt, cold), answered(cached, prompt, warm)
+    assert first == second
+    assert warm.reuse.mode == str(parse_mode(mode))
+    assert warm.reuse.reused >= passages
+    assert cold.prefill - warm.prefill >= passages
+    turned = Meter()
+    answered(cached, answer_prompt(cached, TEXTS[3::-1]), turned)
+    assert turned.reuse.reused >= passages
