@@ -316,6 +316,11 @@ def test_an_answer_reuses_what_the_model_read_of_its_sources(engine: Engine) -> 
     assert (cold.cache_mode, warm.cache_mode) == ("independent", "independent")
     assert warm.reused > cold.reused
     assert warm.tokens < cold.tokens
+    store = cached.caching.store
+    assert store is not None
+    assert list(store.keys())
+    cached.caching.forget(pipeline.answer(QUESTION).context.chunks)
+    assert not list(store.keys())
 
 
 @pytest.mark.parametrize(
