@@ -14,6 +14,7 @@ from litestar.exceptions import HTTPException, ValidationException
 from api.request_id import request_id
 from api.schemas import ErrorDetail, Problem
 from rag.errors import (
+    CacheUnavailable,
     CollectionBusy,
     CollectionDamaged,
     CollectionExists,
@@ -86,6 +87,7 @@ TABLE: dict[type[Exception], Row] = {
     Overloaded: Row(429, "rate_limit_error", "overloaded", retry_after=1),
     GeneratorUnavailable: Row(502, "upstream_error", "generator_unavailable", retry_after=5),
     CollectionDamaged: Row(503, "service_unavailable_error", "collection_damaged"),
+    CacheUnavailable: Row(503, "service_unavailable_error", "cache_unavailable", retry_after=5),
     ModelNotAvailable: Row(503, "service_unavailable_error", "model_not_available"),
     ModelOutOfMemory: Row(503, "service_unavailable_error", "model_out_of_memory", retry_after=5),
     JavaNotAvailable: Row(503, "service_unavailable_error", "java_not_available"),

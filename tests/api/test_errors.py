@@ -20,6 +20,8 @@ from rag.errors import KvasirError, Overloaded
 from tests.api.conftest import Client, MakeEngine, assert_problem
 
 STATUS = {
+    "BadCache": 500,
+    "CacheUnavailable": 503,
     "CollectionBusy": 409,
     "CollectionDamaged": 503,
     "CollectionError": 500,

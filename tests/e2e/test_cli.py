@@ -132,7 +132,7 @@ def test_collections_are_listed_aliased_exported_imported_changed_and_dropped(cl
         '{"id": "ferry", "text": "No ferry today."}\n{"id": "new", "text": "A whale."}'
     )
     assert cli.json("collections", "add", "copy", "more.jsonl") == {
-        "added": 2, "updated": 1, "chunks": 2, "skipped": [],
+        "added": 2, "updated": 1, "chunks": 2, "skipped": [], "cache_trouble": "",
     }  # fmt: skip
     assert cli.json("collections", "delete", "copy", "goats", "nowhere")["deleted"] == 1
     assert cli.json("collections", "show", "copy")["documents"] == 4 + 1 - 1
