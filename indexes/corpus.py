@@ -86,3 +86,8 @@ class Chunk:
     def content(self) -> str:
         """Title and text as one string: what the encoders and rerankers read."""
         return f"{self.title} {self.text}".strip() if self.title else self.text
+
+    @property
+    def titled(self) -> str:
+        """Title, line break, text: what a language model reads, and under whose tokens its states are kept."""
+        return f"{self.title}\n{self.text}".strip() if self.title else self.text.strip()

@@ -61,7 +61,7 @@ def written(tokenizer: PromptTokenizer, family: Family, query: Query, context: C
 
 def source(chunk: Chunk) -> str:
     """Title, line break, text."""
-    return f"{chunk.title}\n{chunk.text}".strip() if chunk.title else chunk.text.strip()
+    return chunk.titled
 
 
 def _fitted(labels: list[Ids], sources: list[Ids], room: int) -> tuple[list[tuple[Ids, Ids]], int]:

@@ -16,7 +16,7 @@ BLANKS = {"listwise": " ", "likelihood": " "}
 
 def attention_text(chunk: Chunk) -> str:
     """Title, line break, text: as the published code of attention reranking writes a document."""
-    return f"{chunk.title}\n{chunk.text}".strip() if chunk.title else chunk.text.strip()
+    return chunk.titled
 
 
 def prompt_text(chunk: Chunk) -> str:
