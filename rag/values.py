@@ -66,7 +66,9 @@ class StageReport:
     degraded  why the stage gave less than was asked for, "" where it did not
     notes     what else a reader should know, for example how many passages were cut
     first_token  seconds until a language model here had the first token of an answer, 0 where none wrote one
-    cache_mode  how cached states of passages were reused, "" where they were not;  reused  tokens that came from there
+    cache_mode  how cached states of passages were reused, "" where they were not; with +int8 or another scheme behind
+                where storage had rounded them: never the model's own answer, whatever the mode
+    reused  tokens that came from there
     recomputed  share of the token states that this mode computed all the same
     """
 

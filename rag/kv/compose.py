@@ -12,7 +12,7 @@ from rag.kv.blend import Deviants
 from rag.kv.capture import read_chunks
 from rag.kv.craft import Variant
 from rag.kv.modes import Mode
-from rag.kv.plan import Chunk, Ids, Piece, all_exact, pieces_of, reusable, to_compute
+from rag.kv.plan import Chunk, Ids, Piece, all_exact, pieces_of, reusable, rounding, to_compute
 from rag.kv.recompute import Place, recompute
 from rag.kv.rope import angles, check_supported, rotate_in_place
 from rag.kv.states import ChunkStates
@@ -31,8 +31,9 @@ class Composed:
     positions   (tokens,) the position of each token;  spans  (chunks,) places of each chunk, half open
     recomputed  share of the token states, over tokens and layers, that the model computed for this
     hit_tokens  tokens whose states come from a cache, in some layer at least
-    exact       true where the states are those of a full prefill, by construction; never where some were kept in
-                another dtype. Values that were quantised and restored are for their store to tell
+    exact       true where the states are those of a full prefill, by construction; never where some that are used were
+                rounded to be stored
+    rounded     the schemes that rounded what was taken from a cache, as int8; "" where none did
     """
 
     states: KeyValues
@@ -43,6 +44,7 @@ class Composed:
     recomputed: float
     hit_tokens: int
     exact: bool
+    rounded: str = ""
 
 
 def compose(
@@ -80,6 +82,7 @@ def compose(
         return states, *_fill(model, states, mode, pieces, ids, positions, meter)
 
     states, computed, everywhere = model.alone(meter, run, len(ids) + room)
+    exact = all_exact(mode, pieces, to_compute(mode, pieces), model.model.dtype)
     return Composed(
         states,
         ids,
@@ -88,7 +91,8 @@ def compose(
         mode,
         (computed / depth + fresh) / len(ids) if ids else 0.0,
         len(ids) - everywhere - fresh,
-        all_exact(mode, pieces, to_compute(mode, pieces), model.model.dtype),
+        exact,
+        "" if exact else rounding(mode, pieces),
     )
 
 

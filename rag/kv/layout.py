@@ -38,6 +38,12 @@ SEAL_BYTES = 32
 _CRC_AT = 28
 _KINDS: tuple[Kind, Kind] = ("keys", "values")
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+_HOLDING: dict[str, tuple[Scheme, ...]] = {
+    "bfloat16": ("bf16", "fp32"),
+    "float16": ("fp16", "fp32"),
+    "float32": ("fp32",),
+}
+"""Schemes that lose nothing of a dtype."""
 _Size = Annotated[int, msgspec.Meta(ge=1, le=2**20)]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**32)]
 
@@ -72,12 +78,18 @@ class StoredChunk:
     def ids(self) -> tuple[int, ...]:
         return tuple(np.frombuffer(self.description.ids, "<u4").tolist())
 
+    @property
+    def rounded(self) -> str:
+        """The scheme, where it cannot hold every number of the states' own dtype; "" where nothing was lost."""
+        described = self.description
+        return "" if described.scheme in _HOLDING[described.dtype] else described.scheme
+
     def read(self) -> ChunkStates:
         """All layers, checked. Tensors are views of the value where it holds plain states; do not write to them."""
         for layer in range(self.layers):
             self.check(layer)
         keys, values = self._read(0, self.layers)
-        return ChunkStates(self.ids, keys, values, self.description.behind)
+        return ChunkStates(self.ids, keys, values, self.description.behind, self.rounded)
 
     def read_layer(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values of one layer, (heads, tokens, head_dim); no other layer is touched."""

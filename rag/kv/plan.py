@@ -103,16 +103,29 @@ def _of(mode: Mode, piece: Piece) -> Sequence[int]:
 
 
 def all_exact(mode: Mode, pieces: Sequence[Piece], computed: Sequence[int], dtype: torch.dtype) -> bool:
-    """True where the composed states are those of the full prefill, to the precision of the model's dtype."""
+    """True where the composed states are those of the full prefill, to the precision of the model's dtype.
+
+    States that storage has rounded, or that are of another dtype, are only allowed where they are computed again.
+    """
     if mode.kind == "full":
         return True
-    if any(piece.ids and piece.states is not None and piece.states.keys.dtype != dtype for piece in pieces):
-        return False
     if mode.parallel:
         chunks = [piece for piece in pieces[1:] if piece.ids]
         plain = (mode.temperature, mode.scale) == (1.0, 1.0)
-        return not chunks or (plain and len(chunks) == 1 and chunks[0].exact)
+        sound = all(_sound(piece, dtype) for piece in pieces if piece.ids)
+        return sound and (not chunks or (plain and len(chunks) == 1 and chunks[0].exact))
     if mode.kind == "blend" and mode.share < 1:
         computed = [place for piece in pieces if piece.states is None for place in piece.places]
-    known = {place for piece in pieces if piece.exact for place in piece.places}
+    known = {place for piece in pieces if piece.exact and _sound(piece, dtype) for place in piece.places}
     return known.union(computed) >= set(range(pieces[-1].stop))
+
+
+def _sound(piece: Piece, dtype: torch.dtype) -> bool:
+    """True for states as the model computed them, and for a piece without any."""
+    return piece.states is None or (piece.states.keys.dtype == dtype and not piece.states.rounded)
+
+
+def rounding(mode: Mode, pieces: Sequence[Piece]) -> str:
+    """How storage has rounded what a mode takes from it: the schemes' names, "" where it has not."""
+    taken = () if mode.kind == "full" else pieces[: reusable(pieces)] if mode.kind == "prefix" else pieces
+    return "+".join(sorted({piece.states.rounded for piece in taken if piece.states and piece.states.rounded}))

@@ -53,7 +53,10 @@ class CachedReader(Reader):
     def __init__(self, library: ChunkLibrary, mode: Mode) -> None:
         self.library, self.mode, self.model = library, mode, library.model
         self.name = self.model.name
-        self.labelled = mode.exact
+
+    @property
+    def labelled(self) -> bool:
+        return self.mode.exact
 
     @property
     def fingerprint(self) -> str:
@@ -178,7 +181,7 @@ class CachedReader(Reader):
             chunks.append(states if here else replace(states, behind=0))
             reused += len(ids) if ids not in found.read else 0
         composed = compose(self.model, head, chunks, self.mode, meter, room=room, layers=layers)
-        meter.reuse.mode = str(self.mode)
+        meter.reuse.mode = "+".join(filter(None, (str(self.mode), composed.rounded)))
         meter.reuse.tokens += len(composed.ids)
         meter.reuse.reused += reused
         meter.reuse.again += composed.recomputed * len(composed.ids)

@@ -16,12 +16,14 @@ class ChunkStates:
     ids     the chunk's token ids, (tokens,)
     keys    (layers, kv_heads, tokens, head_dim), not rotated;  values  likewise; both of one dtype, on one device
     behind  tokens of the fixed prefix that stood before the chunk when it was read
+    rounded the scheme that changed them when they were stored, as int8; "" where they are what the model computed
     """
 
     ids: tuple[int, ...]
     keys: torch.Tensor
     values: torch.Tensor
     behind: int = 0
+    rounded: str = ""
 
     @property
     def nbytes(self) -> int:

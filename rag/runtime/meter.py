@@ -34,7 +34,8 @@ cancelled: ContextVar[Callable[[], bool] | None] = ContextVar("cancelled", defau
 class Reuse:
     """What of a request's prompts was put together from cached chunk states.
 
-    mode    how, "" where there was no cache to ask;  tokens  of all prompts that were put together
+    mode    how, "" where there was no cache to ask; link-16+int8 where storage had rounded what was reused
+    tokens  of all prompts that were put together
     reused  tokens whose states were there;  again  tokens that were computed while putting together, in place or to
             repair them; a layer counts for its share. What was read anew, to be kept, is in neither
     trouble  the last thing that a store did wrong

@@ -29,7 +29,10 @@ class Reader(Protocol):
     """
 
     name: str
-    labelled: bool = True
+
+    @property
+    def labelled(self) -> bool:
+        return True
 
     @property
     def fingerprint(self) -> str: ...

@@ -10,8 +10,10 @@ from rag.errors import InvalidInput
 from rag.kv.behind import logits_behind
 from rag.kv.compose import Composed, compose
 from rag.kv.craft import read_variants
+from rag.kv.layout import encode, parse
 from rag.kv.modes import parse_mode
 from rag.kv.plan import Chunk
+from rag.kv.quantize import Scheme
 from rag.kv.states import ChunkStates
 from rag.runtime.meter import Limits, Meter, OutOfBudget
 from tests.rag.kv.models import Ids, model_of, read, tokens
@@ -170,3 +172,20 @@ def test_what_cannot_be_composed_is_refused() -> None:
         composed(prefix, list(chunks), "link-4", Meter(Limits(max_prefill_tokens=6)))
     with pytest.raises(InvalidInput, match="room for 6: compose with room=7"):
         logits_behind(model_of(), composed(prefix, [], "link"), (*QUESTION, 1), Meter())
+
+
+@pytest.mark.parametrize(("scheme", "rounds"), [("fp32", False), ("bf16", True), ("fp16", True), ("int8", True)])
+@pytest.mark.parametrize("mode", ["prefix", "independent", "link-4", "blend-0.25", "ape-1-1"])
+def test_states_that_storage_rounded_are_never_exact(mode: str, scheme: Scheme, rounds: bool) -> None:
+    prefix, chunks = cached()
+    stored = parse(encode(chunks[0], scheme, "f")).read()
+    found = composed(prefix, [stored], mode)  # one chunk behind its prefix: exact in every mode, but for its storage
+    assert (found.exact, found.rounded) == (not rounds, scheme if rounds else "")
+
+
+@pytest.mark.parametrize("mode", ["full", "link-25", "blend-1"])
+def test_rounded_states_that_are_computed_again_do_no_harm(mode: str) -> None:
+    prefix, chunks = cached()
+    stored = [parse(encode(chunk, "int8", "f")).read() for chunk in chunks[1:]]  # none stands where it was read
+    found = composed(prefix, [ROWS[0], *stored], mode)
+    assert (found.exact, found.rounded) == (True, "")

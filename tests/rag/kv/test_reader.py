@@ -431,3 +431,10 @@ def test_an_answer_reads_its_sources_once(mode: str) -> None:
     turned = Meter()
     answered(cached, answer_prompt(cached, TEXTS[3::-1]), turned)
     assert turned.reuse.reused >= passages
+
+
+@pytest.mark.parametrize(("scheme", "said"), [("fp32", "prefix"), ("int8", "prefix+int8"), ("bf16", "prefix+bf16")])
+def test_the_mode_names_how_storage_rounded_what_was_reused(scheme: Scheme, said: str) -> None:
+    reader, meter = reader_of("prefix", scheme=scheme), Meter()
+    asked(reader, attention_prompt(reader), meter)
+    assert meter.reuse.mode == said
