@@ -17,6 +17,8 @@ from indexes.readers.beir import CORPUS, corpus_in
 from rag.errors import InvalidInput, SourceError
 
 SPLITS = ("train", "dev", "test")
+FULL = "qrels.full.txt"
+"""Judgements of a pool folder that also name documents outside of the pool, as the measures need them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,12 @@ def read_folder(folder: Path, split: str, qrels: Path | None = None) -> Dataset:
     if not queries:
         raise InvalidInput(f"none of the {len(judged)} judged queries has a text in {', '.join(map(str, files))}")
     return Dataset(folder.name, split, folder, queries, judged)
+
+
+def fullest(folder: Path) -> Path | None:
+    """A pool folder's file of all judgements, None where the folder has none and a split's are meant."""
+    file = folder / FULL
+    return file if file.is_file() else None
 
 
 def read_qrels(file: Path) -> dict[str, dict[str, int]]:

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from eval.cli_compare import compare
+from eval.cli_options import MEASURES, Config, Home, Json, Metrics, ResultOut, print_json
 from rag.errors import KvasirError
 
 app = typer.Typer(
@@ -18,11 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-Home = Annotated[Path | None, typer.Option("--home", help="Where collections live [env KVASIR_HOME, ~/.kvasir].")]
-Config = Annotated[Path | None, typer.Option("--config", help="A settings file [env KVASIR_CONFIG].")]
-Metrics = Annotated[str, typer.Option("--metrics", "-m", help="Measures by ir-measures' names, blanks between.")]
-MEASURES = "nDCG@10 R@100 RR@10"
+app.command()(compare)
 
 
 def main() -> None:
@@ -45,6 +43,7 @@ def beir(
     qrels: Annotated[Path | None, typer.Option(help="Judgements instead of the split's, BEIR or TREC form.")] = None,
     collection: Annotated[str | None, typer.Option(help="Search this collection as it is; build none.")] = None,
     run_out: Annotated[Path | None, typer.Option(help="Write the ranking as a TREC run.")] = None,
+    result_out: ResultOut = None,
     home: Home = None,
     config: Config = None,
     as_json: Json = False,
@@ -64,9 +63,10 @@ def beir(
         qrels=qrels,
         collection=collection,
         run_out=run_out,
+        result_out=result_out,
     )
     if as_json:
-        _print_json(report.as_json())
+        print_json(report.as_json())
         return
     from rich.console import Console
 
@@ -90,7 +90,7 @@ def score(
     if as_json:
         queries = {"per_query": scores.per_query} if per_query else {}
         judged = len(scores.per_query)
-        _print_json({"metrics": scores.values, "judged_queries": judged, "unjudged_queries": unjudged, **queries})
+        print_json({"metrics": scores.values, "judged_queries": judged, "unjudged_queries": unjudged, **queries})
         return
     from rich.console import Console
 
@@ -117,6 +117,7 @@ def rerank(
     deadline_ms: Annotated[float, typer.Option(min=0, max=86_400_000, help="Stop a query after that, 0: never.")] = 0.0,
     max_prefill_tokens: Annotated[int, typer.Option(min=0, help="Most tokens a query, 0 for no limit.")] = 0,
     run_out: Annotated[Path | None, typer.Option(help="Write the new order as a TREC run.")] = None,
+    result_out: ResultOut = None,
     home: Home = None,
     config: Config = None,
     as_json: Json = False,
@@ -140,9 +141,10 @@ def rerank(
         limit=limit,
         limits=Limits(deadline_ms, max_prefill_tokens),
         run_out=run_out,
+        result_out=result_out,
     )
     if as_json:
-        _print_json(report.as_json())
+        print_json(report.as_json())
         return
     from rich.console import Console
 
@@ -177,16 +179,10 @@ def bench(
         shape=shape,
     )
     if as_json:
-        _print_json(figures.as_json())
+        print_json(figures.as_json())
         return
     from rich.console import Console
 
     from eval.bench.figures import show
 
     show(figures, Console())
-
-
-def _print_json(value: object) -> None:
-    import json
-
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=1))

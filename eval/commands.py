@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from eval.beir import load_dataset, read_lines, read_qrels
+from eval.beir import fullest, load_dataset, read_folder, read_lines, read_qrels
+from eval.comparison import Comparison, Rules, compare
 from eval.indexing import index
 from eval.measures import Scores, parse_measures
 from eval.measures import score as measured
 from eval.report import Report
 from eval.run import evaluate
-from eval.trec import format_run, parse_run
+from eval.systems import load_systems
+from eval.trec import Qrels, format_run, parse_run
 from indexes.durable import write_atomic
 from rag.assemble import Engine
 from rag.config import Settings
@@ -32,12 +35,12 @@ def run_beir(
     qrels: Path | None = None,
     collection: str | None = None,
     run_out: Path | None = None,
+    result_out: Path | None = None,
 ) -> Report:
-    """Evaluate one pipeline on one split of a BEIR set, and write the run where wanted."""
+    """Evaluate one pipeline on one split of a BEIR set, and write the run and the result file where wanted."""
     measures = parse_measures(metrics)
     settings.pipeline(pipeline, overrides)  # a wrong name is refused before anything is built
-    if run_out is not None and not run_out.absolute().parent.is_dir():
-        raise InvalidInput(f"there is no folder {str(run_out.parent)!r} to write the run to; make it first")
+    writable(run_out, result_out)
     engine = Engine(settings)
     dataset = load_dataset(named, split, store=engine.home.root / "datasets", qrels=qrels)
     indexed = index(engine, dataset, collection)
@@ -49,7 +52,7 @@ def run_beir(
     if run_out is not None:
         write_atomic(run_out, "".join(format_run(evaluated.run, chosen.name)).encode())
     scores = measured(dataset.qrels, evaluated.run, measures)
-    return Report(
+    report = Report(
         dataset=dataset,
         pipeline=chosen.name,
         overrides=overrides,
@@ -59,6 +62,21 @@ def run_beir(
         evaluated=evaluated,
         scores=scores,
     )
+    write_result(result_out, report.result)
+    return report
+
+
+def writable(*files: Path | None) -> None:
+    """Raises InvalidInput for a file whose folder is not there: known before hours of work, not after."""
+    for file in files:
+        if file is not None and not file.absolute().parent.is_dir():
+            raise InvalidInput(f"there is no folder {str(file.parent)!r} to write {file.name!r} to; make it first")
+
+
+def write_result(file: Path | None, content: Callable[[], Mapping[str, Any]]) -> None:
+    """The result file, whole or not at all, where one is wanted."""
+    if file is not None:
+        write_atomic(file, json.dumps(content(), ensure_ascii=False, indent=1).encode())
 
 
 def _may_hit_themselves(engine: Engine, collection: str, queries: Iterable[str]) -> bool:
@@ -82,6 +100,33 @@ def score_run(qrels: Path, run: Path, metrics: str) -> tuple[Scores, int]:
     if ranked.keys().isdisjoint(judged):
         raise InvalidInput(f"no query of {run} is judged in {qrels}; do they belong to the same set?")
     return measured(judged, ranked, measures), len(ranked.keys() - judged.keys())
+
+
+def compare_files(
+    files: Sequence[Path],
+    metrics: str,
+    *,
+    qrels: Path | None = None,
+    data: Path | None = None,
+    split: str = "test",
+    baseline: str | None = None,
+    rules: Rules,
+) -> Comparison:
+    """The systems of run and result files beside each other.
+
+    qrels  judgements, TREC or BEIR form;  data  a BEIR folder with judgements of the split and the queries' texts
+    """
+    measures, systems = parse_measures(metrics), load_systems(files)
+    judged, queries = judged_by(qrels, data, split)
+    return compare(systems, measures, qrels=judged, queries=queries, baseline=baseline, rules=rules)
+
+
+def judged_by(qrels: Path | None, data: Path | None, split: str) -> tuple[Qrels | None, Mapping[str, str]]:
+    """Judgements and texts from what a command was given, None and none where it was given neither."""
+    if data is not None:
+        dataset = read_folder(data, split, qrels or fullest(data))
+        return dataset.qrels, dataset.queries
+    return (None if qrels is None else read_qrels(qrels)), {}
 
 
 @contextmanager

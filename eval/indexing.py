@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from eval.beir import Dataset
+from eval.machine import size_mb
 from indexes.manifest import Manifest
 from indexes.readers.beir import Beir
 from rag.assemble import Engine, vector_settings
@@ -14,13 +15,17 @@ from rag.errors import CollectionError
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
-    """A collection ready to be searched. ``seconds`` is what each step of its build took, now or back then."""
+    """A collection ready to be searched.
+
+    seconds  what each step of its build took, now or back then;  megabytes  its size on the disk, in MiB
+    """
 
     name: str
     documents: int
     chunks: int
     encoder: str
     seconds: Mapping[str, float]
+    megabytes: float
     reused: bool
 
 
@@ -40,7 +45,7 @@ def index(engine: Engine, dataset: Dataset, collection: str | None = None) -> In
 
     settings = build_settings(replace(engine.settings.index, chunking="whole"), source)
     built = run_build(engine, name, source, settings)
-    return _indexed(name, built.manifest, built.manifest.documents, built.manifest.chunks, reused=False)
+    return _indexed(engine, name, built.manifest, built.manifest.documents, built.manifest.chunks, reused=False)
 
 
 def _fits(engine: Engine, name: str, source: Beir) -> bool:
@@ -60,8 +65,9 @@ def _fits(engine: Engine, name: str, source: Beir) -> bool:
 
 def _found(engine: Engine, name: str) -> Indexed:
     status = engine.collection(name).status()
-    return _indexed(name, status.manifest, status.documents, status.chunks, reused=True)
+    return _indexed(engine, name, status.manifest, status.documents, status.chunks, reused=True)
 
 
-def _indexed(name: str, manifest: Manifest, documents: int, chunks: int, *, reused: bool) -> Indexed:
-    return Indexed(name, documents, chunks, manifest.encoder, manifest.seconds, reused)
+def _indexed(engine: Engine, name: str, manifest: Manifest, documents: int, chunks: int, *, reused: bool) -> Indexed:
+    megabytes = size_mb(engine.home.resolve(name).path)
+    return Indexed(name, documents, chunks, manifest.encoder, manifest.seconds, megabytes, reused)

@@ -1,17 +1,61 @@
-"""Where a figure was measured: the hardware and the commit, in words for a result file."""
+"""Where and how a figure was measured: hardware, commit, versions, command and memory, for a result file."""
 
 from __future__ import annotations
 
 import os
 import platform
+import shlex
 import shutil
 import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+MATTERING = (
+    "kvasir",
+    "pyserini",
+    "faiss-cpu",
+    "torch",
+    "transformers",
+    "sentence-transformers",
+    "numpy",
+    "ir-measures",
+)
+"""Packages whose version can change a figure."""
 
 
 def hardware() -> str:
     """Processor, usable cores, memory, operating system and Python in one line."""
     return f"{_processor()}, {cores()} cores, {_memory()}, {platform.system()}, Python {platform.python_version()}"
+
+
+def command() -> str:
+    """The command line of this process, as one would type it."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the figures depend on; what is not installed is left out."""
+    found = {}
+    for name in MATTERING:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def peak_memory_mb() -> float:
+    """The most resident memory this process has had, in MiB."""
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(most / (2**20 if sys.platform == "darwin" else 2**10), 1)
+
+
+def size_mb(folder: Path) -> float:
+    """Size of all files below a folder, in MiB."""
+    return round(sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 2**20, 3)
 
 
 def cores() -> int:

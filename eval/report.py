@@ -11,9 +11,10 @@ from rich.table import Table
 
 from eval.beir import Dataset
 from eval.indexing import Indexed
-from eval.machine import commit, hardware
+from eval.machine import command, commit, hardware, peak_memory_mb, versions
 from eval.measures import Scores
 from eval.run import Evaluated, percentile
+from eval.systems import result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,18 +52,43 @@ class Report:
                 "p95": _milliseconds(percentile(evaluated.seconds, 0.95)),
             },
             "stages_ms": {stage: _milliseconds(mean) for stage, mean in evaluated.stages.items()},
+            "stages_latency_ms": {
+                stage: {
+                    "p50": _milliseconds(percentile(seconds, 0.5)),
+                    "p95": _milliseconds(percentile(seconds, 0.95)),
+                }
+                for stage, seconds in evaluated.stage_seconds.items()
+            },
+            "work": evaluated.work.means(len(evaluated.seconds)),
+            "cache_share": round(evaluated.work.cache_share, 4),
+            "peak_memory_mb": peak_memory_mb(),
             "build": {
                 "seconds": dict(indexed.seconds),
                 "documents": indexed.documents,
                 "chunks": indexed.chunks,
+                "megabytes": indexed.megabytes,
                 "reused": indexed.reused,
             },
             "encoder": indexed.encoder,
             "collection": indexed.name,
             "commit": commit(),
+            "command": command(),
+            "versions": versions(),
             "hardware": hardware(),
             "notes": self.notes(),
         }
+
+    def result(self) -> dict[str, Any]:
+        """The content of a result file."""
+        evaluated = self.evaluated
+        return result(
+            self.as_json(),
+            run=evaluated.run,
+            queries=self.dataset.queries,
+            qrels=self.dataset.qrels,
+            scores=self.scores,
+            seconds=dict(zip(evaluated.run, evaluated.seconds, strict=True)),
+        )
 
     def notes(self) -> list[str]:
         """Everything that a reader of the figures has to know."""

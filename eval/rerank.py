@@ -11,12 +11,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from eval.beir import read_folder, read_lines
-from eval.commands import shown
-from eval.machine import commit, hardware
+from eval.beir import fullest, read_folder, read_lines
+from eval.commands import shown, writable, write_result
+from eval.machine import command, commit, hardware, peak_memory_mb, versions
 from eval.measures import Scores, parse_measures
 from eval.measures import score as measured
 from eval.run import percentile
+from eval.systems import result
 from eval.trec import Qrels, Run, Scored, format_run, parse_run
 from indexes.durable import write_atomic
 from indexes.readers.beir import Beir
@@ -27,8 +28,6 @@ from rag.reranking.given import Passage, as_given, place_of
 from rag.runtime.meter import Limits
 from rag.values import Query, StageReport
 
-FULL = "qrels.full.txt"
-"""Judgements of a pool folder that also name documents outside of the pool, as the measures need them."""
 NONE = "none"
 
 
@@ -93,10 +92,37 @@ class RerankReport:
             "recomputed_share": round(sum(report.recomputed for report in reports) / max(1, len(reports)), 4),
             "peak_mb": max((report.peak_mb for report in reports), default=0.0),
             "degraded_share": sum(bool(report.degraded) for report in reports) / max(1, len(reports)),
+            "peak_memory_mb": peak_memory_mb(),
             "commit": commit(),
+            "command": command(),
+            "versions": versions(),
             "hardware": hardware(),
             "notes": self.notes(),
         }
+
+    def result(self) -> dict[str, Any]:
+        """The content of a result file: the new order's."""
+        said = self.as_json()
+        stages: dict[str, list[float]] = {}
+        for report in self.reranked.reports:
+            stages.setdefault(report.stage, []).append(1e3 * report.seconds)
+        work = {
+            name: said[name]["mean"] for name in ("prefill_tokens", "decoded_tokens", "reused_tokens", "forward_passes")
+        }
+        summary = said | {
+            "pipeline": " ".join(filter(None, (self.reranker, self.model))),
+            "metrics": dict(self.after.values),
+            "stages_ms": {stage: round(sum(times) / len(times), 3) for stage, times in stages.items()},
+            "work": work,
+        }
+        return result(
+            summary,
+            run=self.reranked.run,
+            queries=self.lists.queries,
+            qrels=self.lists.qrels,
+            scores=self.after,
+            seconds=dict(zip(self.reranked.run, self.reranked.seconds, strict=True)),
+        )
 
     def notes(self) -> list[str]:
         """Everything that a reader of the figures has to know."""
@@ -122,9 +148,7 @@ def load_lists(folder: Path, run: Path, *, split: str = "test", qrels: Path | No
     limit  take the first so many judged queries of the run only, 0 takes all
     Raises SourceError, InvalidInput: for lists without a query's or document's text, too.
     """
-    full = folder / FULL
-    chosen = qrels or (full if full.is_file() else None)
-    dataset = read_folder(folder, split, chosen)
+    dataset = read_folder(folder, split, qrels or fullest(folder))
     judged = dataset.qrels
     given = parse_run(read_lines(run), str(run), ties_as_listed=True)
     wanted = [query_id for query_id in judged if query_id in given and query_id in dataset.queries]
@@ -190,6 +214,7 @@ def run_rerank(
     limit: int = 0,
     limits: Limits,
     run_out: Path | None = None,
+    result_out: Path | None = None,
 ) -> RerankReport:
     """Rerank the lists of a run with a bar on stderr, score both orders, and write the new run where wanted.
 
@@ -197,8 +222,7 @@ def run_rerank(
     Raises InvalidInput, SourceError.
     """
     measures = parse_measures(metrics)
-    if run_out is not None and not run_out.absolute().parent.is_dir():
-        raise InvalidInput(f"there is no folder {str(run_out.parent)!r} to write the run to; make it first")
+    writable(run_out, result_out)
     chosen = None if reranker == NONE else engine.reranker(reranker, model=model, depth=depth, limits=limits)
     named = "" if chosen is None else engine.settings.reranker(reranker, model).model
     lists = load_lists(folder, run, split=split, qrels=qrels, limit=limit)
@@ -206,7 +230,7 @@ def run_rerank(
         reranked = rerank_lists(chosen, lists, progress)
     if run_out is not None:
         write_atomic(run_out, "".join(format_run(reranked.run, reranker)).encode())
-    return RerankReport(
+    report = RerankReport(
         lists=lists,
         run=run.name,
         reranker=reranker,
@@ -216,6 +240,8 @@ def run_rerank(
         after=measured(lists.qrels, reranked.run, measures),
         reranked=reranked,
     )
+    write_result(result_out, report.result)
+    return report
 
 
 def show(report: RerankReport, console: Console) -> None:

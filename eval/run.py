@@ -6,11 +6,37 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from eval.trec import Scored
 from rag.pipeline import Pipeline, trace
-from rag.values import Query, Ranking
+from rag.values import Query, Ranking, StageReport
+
+
+@dataclass(slots=True)
+class Work:
+    """Tokens a model computed, wrote, and found in the cache, and its forward passes: sums that grow by reports."""
+
+    prefill_tokens: int = 0
+    decoded_tokens: int = 0
+    reused_tokens: int = 0
+    forward_passes: int = 0
+
+    def add(self, report: StageReport) -> None:
+        self.prefill_tokens += report.tokens
+        self.decoded_tokens += report.decoded
+        self.reused_tokens += report.reused
+        self.forward_passes += report.passes
+
+    def means(self, queries: int) -> dict[str, float]:
+        """By name, a query."""
+        return {name: round(total / max(1, queries), 2) for name, total in asdict(self).items()}
+
+    @property
+    def cache_share(self) -> float:
+        """Share of the tokens a model had to read that came from the cache, 0 where it read none."""
+        read = self.prefill_tokens + self.reused_tokens
+        return self.reused_tokens / read if read else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,17 +44,24 @@ class Evaluated:
     """What came of running the queries.
 
     run                query id to documents, best first, at most the depth
-    seconds            time of each query that was asked, in the order asked
-    stages             stage to mean seconds a query
+    seconds            time of each query that was asked, in the order asked, which is the run's
+    stage_seconds      stage to its time in each query that it ran for
+    work               what a model did in all queries together
     self_hits_removed  results that were the query's own document
     not_asked          queries without a visible character: they have no results and score 0
     """
 
     run: Mapping[str, tuple[Scored, ...]]
     seconds: Sequence[float]
-    stages: Mapping[str, float]
+    stage_seconds: Mapping[str, Sequence[float]]
+    work: Work
     self_hits_removed: int
     not_asked: int
+
+    @property
+    def stages(self) -> dict[str, float]:
+        """Stage to mean seconds a query that was asked."""
+        return {stage: sum(seconds) / len(self.seconds) for stage, seconds in self.stage_seconds.items()}
 
 
 def evaluate(
@@ -48,7 +81,8 @@ def evaluate(
     pipeline.search(Query("a first question, which is not counted"), wanted)
     run: dict[str, tuple[Scored, ...]] = {}
     seconds: list[float] = []
-    stages: defaultdict[str, float] = defaultdict(float)
+    stages: defaultdict[str, list[float]] = defaultdict(list)
+    work = Work()
     removed = 0
     for done, (query_id, text) in enumerate(queries.items(), start=1):
         if text.strip():
@@ -56,14 +90,14 @@ def evaluate(
             ranking = pipeline.search(Query(text, query_id), wanted)
             seconds.append(time.perf_counter() - started)
             for report in trace(ranking):
-                stages[report.stage] += report.seconds
+                stages[report.stage].append(report.seconds)
+                work.add(report)
             documents = collapse(ranking)
             others = without_self(documents, query_id)
             removed += len(documents) - len(others)
             run[query_id] = others[:depth]
         progress(done)
-    means = {stage: total / len(seconds) for stage, total in stages.items()}
-    return Evaluated(run, seconds, means, removed, len(queries) - len(seconds))
+    return Evaluated(run, seconds, stages, work, removed, len(queries) - len(seconds))
 
 
 def collapse(ranking: Ranking) -> tuple[Scored, ...]:

@@ -38,17 +38,30 @@ SCHEMA = an_object(
         "self_hits_removed": COUNT,
         "latency_ms": an_object({"p50": NUMBER, "p95": NUMBER}),
         "stages_ms": {"type": "object", "additionalProperties": NUMBER, "minProperties": 1},
+        "stages_latency_ms": {
+            "type": "object",
+            "additionalProperties": an_object({"p50": NUMBER, "p95": NUMBER}),
+            "minProperties": 1,
+        },
+        "work": an_object(
+            dict.fromkeys(("prefill_tokens", "decoded_tokens", "reused_tokens", "forward_passes"), NUMBER)
+        ),
+        "cache_share": {"type": "number", "minimum": 0, "maximum": 1},
+        "peak_memory_mb": {"type": "number", "exclusiveMinimum": 1},
         "build": an_object(
             {
                 "seconds": {"type": "object", "additionalProperties": NUMBER},
                 "documents": COUNT,
                 "chunks": COUNT,
+                "megabytes": {"type": "number", "exclusiveMinimum": 0},
                 "reused": {"type": "boolean"},
             }
         ),
         "encoder": {"type": "string", "pattern": "^all-MiniLM-L6-v2:"},
         "collection": {"const": "beir-tiny"},
         "commit": {"type": ["string", "null"]},
+        "command": {"type": "string"},
+        "versions": {"type": "object", "additionalProperties": {"type": "string"}, "required": ["torch", "numpy"]},
         "hardware": {"type": "string"},
         "notes": {"type": "array", "items": {"type": "string"}},
     }
@@ -144,6 +157,20 @@ def test_the_written_run_scores_the_same(first: dict[str, Any], folder: Path, ho
     scored = json.loads(run("score", "--qrels", qrels, "--run", tmp_path / "run", "-m", metrics, "--json"))
     assert scored["metrics"] == said["metrics"]
     assert set(parse_run((tmp_path / "run").read_text().splitlines(), "run")) == {"q1", "q2", "moon"}
+
+
+def test_result_files_of_two_pipelines_are_compared(
+    first: dict[str, Any], folder: Path, home: Path, tmp_path: Path
+) -> None:
+    for name, cut in (("hybrid", 5), ("cut", 1)):
+        evaluated(folder, home, "-p", "hybrid", "--depth", cut, "--result", tmp_path / f"{name}.json")
+    written = json.loads((tmp_path / "hybrid.json").read_text())
+    assert written["per_query"]["q1"]["text"] == "What does a cat do on the sofa?"
+    assert written["per_query"]["q1"]["measures"]["nDCG@10"] == 1.0
+    assert written["per_query"]["q1"]["seconds"] > 0
+    said = json.loads(run("compare", tmp_path / "hybrid.json", tmp_path / "cut.json", "-m", "R@5", "--json"))
+    assert said["systems"]["hybrid"]["R@5"] >= said["systems"]["cut"]["R@5"]
+    assert said["queries"] == 3
 
 
 def test_tables_for_people_hold_the_figures(first: dict[str, Any], folder: Path, home: Path, tmp_path: Path) -> None:

@@ -41,7 +41,10 @@ SCHEMA = an_object(
         "recomputed_share": {"type": "number", "minimum": 0},
         "peak_mb": NUMBER,
         "degraded_share": {"type": "number", "minimum": 0, "maximum": 1},
+        "peak_memory_mb": NUMBER,
         "commit": {"type": ["string", "null"]},
+        "command": {"type": "string"},
+        "versions": {"type": "object", "additionalProperties": {"type": "string"}},
         "hardware": {"type": "string"},
         "notes": {"type": "array", "items": {"type": "string"}},
     }
