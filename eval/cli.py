@@ -10,6 +10,7 @@ import typer
 
 from eval.cli_compare import compare
 from eval.cli_options import MEASURES, Config, Home, Json, Metrics, ResultOut, print_json
+from eval.cli_report import report
 from rag.errors import KvasirError
 
 app = typer.Typer(
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 
 app.command()(compare)
+app.command()(report)
 
 
 def main() -> None:

@@ -121,6 +121,28 @@ def compare_files(
     return compare(systems, measures, qrels=judged, queries=queries, baseline=baseline, rules=rules)
 
 
+def report_files(
+    files: Sequence[Path],
+    out: Path,
+    metrics: str,
+    *,
+    qrels: Path | None = None,
+    data: Path | None = None,
+    split: str = "test",
+    title: str = "",
+    language: str = "eng-Latn",
+    rules: Rules,
+) -> list[Path]:
+    """Write the report of run and result files into ``out``; returns what was written, the page first."""
+    from eval.reporting.content import content
+    from eval.reporting.files import write_report
+
+    measures, systems = parse_measures(metrics), load_systems(files)
+    judged, queries = judged_by(qrels, data, split)
+    said = content(systems, measures, title=title, qrels=judged, queries=queries, rules=rules)
+    return write_report(said, out, language=language)
+
+
 def judged_by(qrels: Path | None, data: Path | None, split: str) -> tuple[Qrels | None, Mapping[str, str]]:
     """Judgements and texts from what a command was given, None and none where it was given neither."""
     if data is not None:

@@ -220,9 +220,10 @@ def test_help_loads_nothing_heavy() -> None:
         "import sys\nfrom eval.cli import main\nsys.argv = ['kvasir-eval', {arguments}]\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
         "heavy = {{'torch', 'transformers', 'numpy', 'faiss', 'jnius', 'ir_measures', 'ir_datasets', 'rich.table'}}\n"
+        "heavy |= {{'scipy', 'matplotlib', 'yaml', 'pyarrow'}}\n"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
     )
-    for arguments in ("'--help'", "'beir', '--help'", "'bench', '--help'"):
+    for arguments in ("'--help'", *(f"'{name}', '--help'" for name in ("beir", "bench", "compare", "report"))):
         done = subprocess.run(
             [sys.executable, "-c", code.format(arguments=arguments)], capture_output=True, text=True, check=True
         )
