@@ -16,7 +16,13 @@ class CacheConfig:
 
     mode    how rerankers and answers by the language model reuse them: off (all are read again), full or prefix (the
             model's own), independent, link-16, blend-0.15, ape, craft: the fewer tokens are computed again,
-            the more the results differ from the model's own
+            the more the results differ from the model's own; auto: the cheapest of those that ``kvasir models
+            calibrate`` measured on this model and that kept the bounds of the gate, else prefix (or full, where
+            the scheme loses something and did not pass)
+    gate_kl, gate_nll  the most a mode may change, nats a token: KL divergence of the next token, and how much less
+            likely the full prefill's answers become
+    gate_agreement, gate_tau, gate_overlap  the least it must keep: of most likely next tokens, Kendall's tau with the
+            full prefill's ranking, and of its ten best. All five were reasoned, not tuned
     store   auto (redis where there is a Redis URL, files else), redis, files, memory or none
     redis_url  redis://, rediss:// (TLS) or unix://, with user and password; empty is KVASIR_REDIS_URL
     redis_cluster  the URL is one of a Redis Cluster's nodes;  redis_reads  large reads at once
@@ -41,6 +47,11 @@ class CacheConfig:
     directory: str = ""
     disk_mb: int = 10_000
     memory_mb: int = 512
+    gate_kl: float = 0.1
+    gate_nll: float = 0.1
+    gate_agreement: float = 0.9
+    gate_tau: float = 0.7
+    gate_overlap: float = 0.8
     scheme: Literal["bf16", "fp16", "fp32", "int8", "int4"] = "bf16"
     warm: bool = False
     hmac_key_env: str = ""
@@ -54,6 +65,11 @@ class CacheConfig:
         in_range("cache.redis_timeout", self.redis_timeout, 0.001, 3600)
         in_range("cache.redis_pause", self.redis_pause, 0, 86_400)
         in_range("cache.ttl", self.ttl, 0, 10 * 365 * 86_400)
+        in_range("cache.gate_kl", self.gate_kl, 0, 1000)
+        in_range("cache.gate_nll", self.gate_nll, 0, 1000)
+        in_range("cache.gate_agreement", self.gate_agreement, 0, 1)
+        in_range("cache.gate_tau", self.gate_tau, -1, 1)
+        in_range("cache.gate_overlap", self.gate_overlap, 0, 1)
         in_range("cache.disk_mb", self.disk_mb, 0, 1_000_000_000)
         in_range("cache.memory_mb", self.memory_mb, 0, 1_000_000_000)
 

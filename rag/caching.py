@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 from rag.config import LEXICAL, CacheConfig, Settings
 from rag.errors import CacheUnavailable, CollectionError, InvalidConfig, ModelNotAvailable
+from rag.kv.gate import AUTO, Choice, Gate
 from rag.kv.modes import parse_mode
+from rag.kv.verdicts import STORED, Bounds, Verdicts
 
 if TYPE_CHECKING:
     from indexes.changes import Change
@@ -91,7 +93,8 @@ class Caching:
     def reader(self, name: str, reuse: str = "") -> Reader:
         """The language model, or where states are reused a reader that does so; ``reuse`` is the mode, "" [cache]'s.
 
-        Raises InvalidConfig for a mode that is none, and for reuse that cannot be.
+        What was measured of the mode is looked up when the reader is first used. Raises InvalidConfig for a mode that
+        is none, and for reuse that cannot be.
         """
         mode = reuse or self._settings.cache.mode
         model = self._model(name)
@@ -99,10 +102,21 @@ class Caching:
             return model
         from rag.kv.reader import CachedReader
 
-        chosen = parse_mode(mode)
+        gate, named = self.gate, None if mode == AUTO else parse_mode(mode)
         library = self.library(name)  # without the lock: whoever gives models may hold a lock and wait for this one
+
+        def choose() -> Choice:
+            return gate.choose(library) if named is None else gate.named(library, named)
+
         with self._lock:
-            return self._readers.setdefault((model.name, str(chosen)), CachedReader(library, chosen))
+            return self._readers.setdefault((model.name, str(named or AUTO)), CachedReader(library, choose))
+
+    @property
+    def gate(self) -> Gate:
+        """The verdicts of this home directory, and the bounds of [cache]."""
+        chosen = self._settings.cache
+        bounds = Bounds(chosen.gate_kl, chosen.gate_agreement, chosen.gate_nll, chosen.gate_tau, chosen.gate_overlap)
+        return Gate(Verdicts(self._home), bounds)
 
     def library(self, name: str = "") -> ChunkLibrary:
         """The states of a model, "" for the configured one. Raises InvalidConfig for a model that reads nothing."""
@@ -113,14 +127,18 @@ class Caching:
         model = self._model(name)
         if not isinstance(model, LanguageModel):
             raise InvalidConfig(f"{model.name!r} has no states to keep; name a language model by path or hub name")
-        config = self.config
-        if config.scheme == "int4":
-            raise InvalidConfig('cache.scheme = "int4" is not allowed before a model was measured with it; take int8')
+        config, gate = self.config, self.gate
         with self._lock:
             if model.name not in self._libraries:
                 self._remember(model.name)
                 self._libraries[model.name] = ChunkLibrary(
-                    model, lead_of, self.store, config.scheme, tenant=config.tenant, secret=config.hmac_key
+                    model,
+                    lead_of,
+                    self.store,
+                    config.scheme,
+                    tenant=config.tenant,
+                    secret=config.hmac_key,
+                    narrow=lambda library: gate.passes(library, STORED),
                 )
             return self._libraries[model.name]
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from rag.cli_cache import cache
+from rag.cli_calibrate import calibrate
 from rag.cli_models import models, verify
 from rag.cli_options import Config, FilterText, Home, Json, ModelName, PipelineName, Sets, engine_of
 from rag.errors import KvasirError
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 collections = typer.Typer(help="List, describe, alias, export, import and drop collections.", rich_markup_mode=None)
 app.add_typer(collections, name="collections")
+models.command("calibrate")(calibrate)
 app.add_typer(models, name="models")
 app.add_typer(cache, name="cache")
 app.add_typer(verify, name="verify")

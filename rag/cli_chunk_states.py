@@ -39,7 +39,7 @@ def show_warm(
     if all(tier.name == "memory" for tier in store.tiers):
         raise InvalidConfig('cache.store = "memory" ends with the process; choose files or redis to read chunks ahead')
     if workers == 1:
-        with _progress() as shown:
+        with progress() as shown:
             done = _warmed(engine, name, model, reranker, batch_tokens, os.getpid(), shown)
     else:
         done = _together(engine.settings, name, model, reranker, workers, batch_tokens)
@@ -74,7 +74,7 @@ def _together(settings: Settings, name: str, model: str, reranker: str, workers:
     for process in processes:
         process.start()
     done: list[Warmed] = []
-    with _progress() as shown:
+    with progress() as shown:
         furthest = 0
         while len(done) < workers:
             try:
@@ -120,8 +120,8 @@ def _work(
 
 
 @contextmanager
-def _progress() -> Iterator[Shown]:
-    """A bar with tokens a second and remaining time on a terminal; else a line a tenth."""
+def progress(what: str = "tokens") -> Iterator[Shown]:
+    """A bar with their number a second and the remaining time on a terminal; else a line a tenth."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -140,17 +140,17 @@ def _progress() -> Iterator[Shown]:
             tenth = 10 * done // total if total else 10
             if tenth > seen[0]:
                 seen[0] = tenth
-                sys.stderr.write(f"read {done}/{total} tokens\n")
+                sys.stderr.write(f"read {done}/{total} {what}\n")
 
         yield say
         return
-    columns = (TextColumn("tokens"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bars:
-        task = bars.add_task("tokens", total=None, rate="")
+        task = bars.add_task(what, total=None, rate="")
 
         def show(done: int, total: int) -> None:
             speed = bars.tasks[task].speed
-            bars.update(task, completed=done, total=total, rate=f"{speed:.0f} tokens/s" if speed else "")
+            bars.update(task, completed=done, total=total, rate=f"{speed:.3g} {what}/s" if speed else "")
 
         yield show
 

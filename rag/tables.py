@@ -25,7 +25,7 @@ SORTS = {
 """How the kinds that sort can do it, the default first."""
 
 
-CACHE_MODES = ("off", "full", "prefix", "independent", "ape", "link", "blend", "craft")
+CACHE_MODES = ("off", "auto", "full", "prefix", "independent", "ape", "link", "blend", "craft")
 """How cached states of passages are put together; a number may follow, as in link-16 (rag.kv.modes)."""
 
 

@@ -131,8 +131,6 @@ class Local(Generator):
 
     def _report(self, course: _Course, seconds: float, n_in: int, n_out: int, notes: tuple[str, ...]) -> StageReport:
         meter, reuse = course.meter, course.meter.reuse
-        if reuse.trouble:
-            notes = (*notes, f"the cache of chunk states had trouble ({reuse.trouble}); what was missing was computed")
         return StageReport(
             "generate",
             seconds,
@@ -142,7 +140,7 @@ class Local(Generator):
             passes=meter.passes,
             decoded=meter.decoded,
             peak_mb=round(meter.peak_bytes / 2**20, 3),
-            notes=notes,
+            notes=(*notes, *reuse.notes),
             cache_mode=reuse.mode,
             reused=reuse.reused,
             recomputed=round(reuse.recomputed, 4),

@@ -82,7 +82,7 @@ class StoredChunk:
     def rounded(self) -> str:
         """The scheme, where it cannot hold every number of the states' own dtype; "" where nothing was lost."""
         described = self.description
-        return "" if described.scheme in _HOLDING[described.dtype] else described.scheme
+        return described.scheme if rounds(described.scheme, described.dtype) else ""
 
     def read(self) -> ChunkStates:
         """All layers, checked. Tensors are views of the value where it holds plain states; do not write to them."""
@@ -113,6 +113,11 @@ class StoredChunk:
         payload = self.value[at : at + count * self.stride]
         views = _views(payload, count, self.stride, scheme, shape)
         return [read(scheme, kind, views[kind], dtype) for kind in _KINDS]
+
+
+def rounds(scheme: Scheme, dtype: str) -> bool:
+    """True where the scheme cannot hold every number of a dtype, as float32."""
+    return scheme not in _HOLDING[dtype]
 
 
 def encode(

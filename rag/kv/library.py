@@ -6,15 +6,17 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from rag.errors import InvalidConfig
 from rag.kv.cache import ChunkCache
 from rag.kv.capture import read_chunks
 from rag.kv.flight import SingleFlight
 from rag.kv.identity import fingerprint_of
-from rag.kv.key import token_hash
+from rag.kv.key import Fingerprint, token_hash
+from rag.kv.layout import rounds
 from rag.kv.quantize import Scheme
 from rag.kv.states import ChunkStates
 from rag.kv.store import ChunkCacheStore
@@ -44,6 +46,7 @@ class ChunkLibrary:
     lead    gives the ids of these tokens; asked when the model is first used
     store   where states are kept; None keeps none
     tenant  a secret salt of the names;  secret  seals the values
+    narrow  says whether states may be stored in 4 bits: asked of the library when the store is first used
     Threads may share it; what several ask for at once is read once. A store that fails is a store without the chunk.
     """
 
@@ -56,9 +59,11 @@ class ChunkLibrary:
         *,
         tenant: str = "",
         secret: bytes = b"",
+        narrow: Callable[[ChunkLibrary], bool] = lambda _: False,
     ) -> None:
         self.model, self.store, self.scheme = model, store, scheme
-        self._lead, self._tenant, self._secret = lead, tenant, secret
+        self._lead, self._tenant, self._secret, self._narrow = lead, tenant, secret, narrow
+        self._fingerprint: Fingerprint | None = None
         self._lead_ids: Ids | None = None
         self._lock = Lock()
         self._cache: ChunkCache | None = None
@@ -78,11 +83,34 @@ class ChunkLibrary:
         """States by ids; None where nothing is kept. Loads the model."""
         if self.store is None:
             return None
+        fingerprint = self.fingerprint
+        if self._cache is None and self.scheme == "int4" and not self._narrow(self):
+            raise InvalidConfig(
+                'cache.scheme = "int4" is not allowed before this model has passed with it; measure it with: kvasir '
+                "models calibrate MODEL --collection NAME, or take int8"
+            )
         with self._lock:
             if self._cache is None:
-                chosen = fingerprint_of(self.model, self.lead, self._tenant)
-                self._cache = ChunkCache(self.store, chosen, self.scheme, secret=self._secret)
+                chosen = replace(fingerprint, tenant=self._tenant)
+                self._cache = ChunkCache(self.store, chosen, self.scheme, secret=self._secret, allow_int4=True)
             return self._cache
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Everything about the model that decides what it reads of chunks, without the tenant. Loads the model."""
+        if self._fingerprint is None:
+            self._fingerprint = fingerprint_of(self.model, self.lead)
+        return self._fingerprint
+
+    @property
+    def identity(self) -> str:
+        """The fingerprint in 16 hex digits: verdicts are of it."""
+        return self.fingerprint.digest
+
+    @property
+    def rounds(self) -> bool:
+        """True where the scheme does not hold all that the model computes."""
+        return self.store is not None and rounds(self.scheme, str(self.model.model.dtype).removeprefix("torch."))
 
     def beginning(self, ids: Ids, meter: Meter) -> tuple[ChunkStates, bool]:
         """The states of a prompt's first tokens, on the model's device; True where they were at hand."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
-from rag.kv.behind import attention_behind, labels_behind, likelihood_behind
+from rag.errors import InvalidInput
+from rag.kv.behind import attention_behind, labels_behind, likelihood_behind, logits_behind
 from rag.kv.compose import Composed, compose
+from rag.kv.gate import Choice
 from rag.kv.library import ChunkLibrary, Found
 from rag.kv.modes import Mode
 from rag.kv.plan import Chunk
@@ -26,7 +29,7 @@ AT_ONCE = 32_768
 
 
 @dataclass(frozen=True, slots=True)
-class _Layout:
+class Layout:
     """A prompt in parts: what stands before the first passage, passages and what is between, what stands behind.
 
     pieces  ids, and whether they are a passage's;  none of them is empty
@@ -48,15 +51,29 @@ class CachedReader(Reader):
     answers are the model's own, to rounding; with other modes they are what the mode makes of them, and a passage
     should not begin with the label of its place.
     ``meter.reuse`` says what was done. A prompt without passages is the model's to read.
+
+    mode      or who chooses it when the reader is first used
+    labelled  whether passages begin with the label of their place; None for where the mode allows it
     """
 
-    def __init__(self, library: ChunkLibrary, mode: Mode) -> None:
-        self.library, self.mode, self.model = library, mode, library.model
-        self.name = self.model.name
+    def __init__(
+        self, library: ChunkLibrary, mode: Mode | Callable[[], Choice], *, labelled: bool | None = None
+    ) -> None:
+        self.library, self.model, self.name = library, library.model, library.model.name
+        self._mode, self._labelled = mode, labelled
+
+    @cached_property
+    def choice(self) -> Choice:
+        """The mode, and what is to be known about it."""
+        return Choice(self._mode) if isinstance(self._mode, Mode) else self._mode()
+
+    @property
+    def mode(self) -> Mode:
+        return self.choice.mode
 
     @property
     def labelled(self) -> bool:
-        return self.mode.exact
+        return self.mode.exact if self._labelled is None else self._labelled
 
     @property
     def fingerprint(self) -> str:
@@ -128,6 +145,17 @@ class CachedReader(Reader):
 
     # --- answers ---
 
+    def continued(self, prompt: Prompt, answer: Ids, meter: Meter) -> Array:
+        """(answer, vocabulary) float32: the logits before each token of an answer behind the prompt."""
+        layout = _layout(prompt.segments, tail=True)
+        if not (layout.head and layout.passages and layout.tail and answer):
+            raise InvalidInput(
+                "a prompt to continue has a beginning, passages and a question, and the answer has tokens"
+            )
+        found = self.library.find(self._wanted(layout), meter)
+        composed = self._composed(layout, found, len(layout.tail) + len(answer), meter)
+        return logits_behind(self.model, composed, (*layout.tail, *answer[:-1]), meter)[len(layout.tail) - 1 :]
+
     def begin(self, prompt: Prompt, meter: Meter, room: int) -> KeyValues:
         """The states of a prompt but for its last token, with room behind them, for the caller alone."""
         layout = _layout(prompt.segments, tail=True)
@@ -144,7 +172,7 @@ class CachedReader(Reader):
 
         return self.model.alone(meter, read, len(prompt.ids))
 
-    def _laid_out(self, prompts: Sequence[Prompt], meter: Meter) -> Iterator[tuple[int, Prompt, _Layout, Found | None]]:
+    def _laid_out(self, prompts: Sequence[Prompt], meter: Meter) -> Iterator[tuple[int, Prompt, Layout, Found | None]]:
         """(row, prompt, its parts, its passages' states), None for the states of one that is the model's to read.
 
         States are asked for many prompts at once, as many as AT_ONCE allows.
@@ -159,7 +187,7 @@ class CachedReader(Reader):
 
     # --- composition ---
 
-    def _wanted(self, layout: _Layout) -> list[Ids]:
+    def _wanted(self, layout: Layout) -> list[Ids]:
         """The passages whose states this mode can use in the prompt."""
         if self.mode.kind == "full":
             return []
@@ -168,7 +196,7 @@ class CachedReader(Reader):
             return [ids for ids, passage in first if passage]
         return layout.passages
 
-    def _composed(self, layout: _Layout, found: Found, room: int, meter: Meter, layers: int | None = None) -> Composed:
+    def _composed(self, layout: Layout, found: Found, room: int, meter: Meter, layers: int | None = None) -> Composed:
         head, reused = self._head(layout, meter)
         here = layout.head == self.library.lead
         chunks: list[Chunk] = []
@@ -182,12 +210,13 @@ class CachedReader(Reader):
             reused += len(ids) if ids not in found.read else 0
         composed = compose(self.model, head, chunks, self.mode, meter, room=room, layers=layers)
         meter.reuse.mode = "+".join(filter(None, (str(self.mode), composed.rounded)))
+        meter.reuse.note = self.choice.note
         meter.reuse.tokens += len(composed.ids)
         meter.reuse.reused += reused
         meter.reuse.again += composed.recomputed * len(composed.ids)
         return composed
 
-    def _head(self, layout: _Layout, meter: Meter) -> tuple[ChunkStates | Ids, int]:
+    def _head(self, layout: Layout, meter: Meter) -> tuple[ChunkStates | Ids, int]:
         """The beginning, and how many tokens of it were there."""
         if self.mode.kind == "full":
             return layout.head, 0
@@ -195,11 +224,11 @@ class CachedReader(Reader):
         return states, len(layout.head) if there else 0
 
 
-def _layout(segments: Sequence[Segment], *, tail: bool) -> _Layout:
+def _layout(segments: Sequence[Segment], *, tail: bool) -> Layout:
     """With ``tail`` what stands behind the last passage is by itself, without it is a piece."""
     places = [i for i, segment in enumerate(segments) if segment.role is Role.PASSAGE and segment.ids]
     if not places:
-        return _Layout(joined(segments), (), ())
+        return Layout(joined(segments), (), ())
     first, last = places[0], places[-1] + 1 if tail else len(segments)
     pieces: list[tuple[Ids, bool]] = []
     for segment in segments[first:last]:
@@ -210,7 +239,7 @@ def _layout(segments: Sequence[Segment], *, tail: bool) -> _Layout:
             pieces[-1] = (pieces[-1][0] + segment.ids, False)
         else:
             pieces.append((segment.ids, passage))
-    return _Layout(joined(segments[:first]), tuple(pieces), joined(segments[last:]))
+    return Layout(joined(segments[:first]), tuple(pieces), joined(segments[last:]))
 
 
 def _groups(wanted: Sequence[Sequence[Ids]]) -> Iterator[list[int]]:

@@ -44,8 +44,6 @@ def reranked(
     if bad := sum(score is not None for score in scores) - len(finite):
         degraded = "; ".join(filter(None, [degraded, f"{bad} scores were not numbers"]))
     reuse = meter.reuse if meter else Reuse()
-    if reuse.trouble:
-        notes = (*notes, f"the cache of chunk states had trouble ({reuse.trouble}); what was missing was computed")
     report = StageReport(
         stage,
         time.perf_counter() - started,
@@ -56,7 +54,7 @@ def reranked(
         meter.passes if meter else 0,
         meter.decoded if meter else 0,
         round(meter.peak_bytes / 2**20, 3) if meter else 0.0,
-        notes,
+        (*notes, *reuse.notes),
         reuse.mode,
         reuse.reused,
         round(reuse.recomputed, 4),

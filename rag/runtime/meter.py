@@ -39,6 +39,7 @@ class Reuse:
     reused  tokens whose states were there;  again  tokens that were computed while putting together, in place or to
             repair them; a layer counts for its share. What was read anew, to be kept, is in neither
     trouble  the last thing that a store did wrong
+    note     what is to be known about the mode, for example that it was not measured on this model
     """
 
     mode: str = ""
@@ -46,6 +47,13 @@ class Reuse:
     reused: int = 0
     again: float = 0.0
     trouble: str = ""
+    note: str = ""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the request's report should know."""
+        trouble = f"the cache of chunk states had trouble ({self.trouble}); what was missing was computed"
+        return tuple(filter(None, (self.note, trouble if self.trouble else "")))
 
     @property
     def recomputed(self) -> float:

@@ -22,11 +22,11 @@ from rag.assemble import Engine
 from rag.caching import Caching
 from rag.config import load_settings
 from rag.encoders import SentenceEncoder
-from rag.errors import CacheUnavailable, InvalidConfig
+from rag.errors import CacheUnavailable, InvalidConfig, InvalidInput
 from rag.kv.warm import warm
 from rag.runtime.meter import Meter
 from rag.runtime.reader import Reader
-from rag.values import Query
+from rag.values import Query, StageReport
 from tests.eval.conftest import write_beir
 from tests.eval.test_cli import run as kvasir_eval
 from tests.fakes import ListSource
@@ -371,3 +371,65 @@ def test_nothing_heavy_is_loaded_for_help() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# --- measured modes ---
+
+
+def calibrated(*arguments: object, code: int = 0) -> dict[str, Any]:
+    said = kvasir("models", "calibrate", saved("llama"), "--collection", "isles", *arguments, "--json", code=code)
+    found: dict[str, Any] = json.loads(said.splitlines()[-1])
+    return found
+
+
+def reranked(engine: Engine) -> StageReport:
+    ranking = engine.pipeline("isles", "bm25").search(Query(QUERY), 4)
+    return engine.reranker("icr").rerank(Query(QUERY), ranking).report
+
+
+def test_auto_takes_what_was_measured_and_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KVASIR_CACHE__MODE", "auto")
+    before = reranked(engine_here())
+    assert before.cache_mode == "prefix"
+    assert any("kvasir models calibrate" in note for note in before.notes)
+    few = ("--questions", 2, "--chunks", 4, "--answer-tokens", 3, "--modes", "independent,link-500")
+    found = calibrated(*few)
+    assert found["auto"] == "link-500"  # it computes all again: nothing is lost
+    rows = {(row["mode"], row["scheme"]): row for row in found["verdicts"]}
+    assert rows["link-500", "fp32"]["passed"]
+    assert not rows["independent", "fp32"]["passed"]
+    assert set(rows) == {
+        ("independent", "fp32"),
+        ("link-500", "fp32"),
+        *(("stored", s) for s in ("fp32", "int8", "int4")),
+    }
+    after = reranked(engine_here())
+    assert (after.cache_mode, after.notes) == ("link-500", ())
+    monkeypatch.setenv("KVASIR_CACHE__GATE_KL", "1000")
+    monkeypatch.setenv("KVASIR_CACHE__GATE_NLL", "1000")
+    for key in ("AGREEMENT", "OVERLAP"):
+        monkeypatch.setenv(f"KVASIR_CACHE__GATE_{key}", "0")
+    monkeypatch.setenv("KVASIR_CACHE__GATE_TAU", "-1")
+    assert reranked(engine_here()).cache_mode == "independent"  # the same figures under bounds that all keep
+    monkeypatch.setenv("KVASIR_MODEL__NAME", str(saved("qwen3")))
+    assert reranked(engine_here()).cache_mode == "prefix"  # another model was not measured
+
+
+def test_a_mode_by_hand_says_what_is_known_of_it(tmp_path: Path) -> None:
+    assert any("was not measured on this model" in note for note in reranked(engine_here()).notes)
+    questions = tmp_path / "questions.txt"
+    questions.write_text(f"{QUERY}\n\nDoes the ferry sail on Sundays?\n", encoding="utf-8")
+    kvasir("models", "calibrate", saved("llama"), "--collection", "isles", "--modes", "independent", "--chunks", 4,
+           "--queries", questions, "--answer-tokens", 2)  # fmt: skip
+    (note,) = reranked(engine_here()).notes
+    assert note.startswith("cache mode independent with fp32 states failed on this model: ")
+
+
+def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:
+    for arguments, why in (
+        ((saved("llama"), "--queries", tmp_path / "none"), "a question a line"),
+        (("lexical",), "has no states"),
+        ((saved("llama"), "--modes", "fast"), "no cache mode 'fast'"),
+    ):
+        with pytest.raises(InvalidInput, match=why):
+            kvasir("models", "calibrate", *arguments, "--collection", "isles")
