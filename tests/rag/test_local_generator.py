@@ -308,7 +308,7 @@ def test_all_pipelines_share_one_model_and_one_batch(engine: Engine) -> None:
 
 
 def test_an_answer_reuses_what_the_model_read_of_its_sources(engine: Engine) -> None:
-    cache = replace(engine.settings.cache, mode="independent", store="memory")
+    cache = replace(engine.settings.cache, mode="independent", store="memory", scheme="fp32")
     cached = Engine(replace(engine.settings, cache=cache))
     cached._encoder = engine.encoder
     pipeline = cached.pipeline("small", "mine")
