@@ -11,6 +11,7 @@ import typer
 from eval.cli_compare import compare
 from eval.cli_options import MEASURES, Config, Home, Json, Metrics, ResultOut, print_json
 from eval.cli_report import report
+from eval.cli_reproduce import reproduce
 from rag.errors import KvasirError
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app = typer.Typer(
 
 app.command()(compare)
 app.command()(report)
+app.command()(reproduce)
 
 
 def main() -> None:

@@ -12,6 +12,8 @@ import pytest
 
 from eval.commands import run_beir
 from eval.report import Report
+from eval.reproduce import Verdict, places, reproduce, run_command
+from eval.reproductions import chosen
 from rag.config import Settings
 from tests.data import shared_data
 
@@ -50,6 +52,13 @@ def test_dense_gives_the_encoders_published_figures(settings: Settings, scifact:
     values = report(settings, scifact, "dense").scores.values
     assert values["nDCG@10"] == pytest.approx(0.6451, abs=0.003)
     assert values["R@100"] == pytest.approx(0.9250, abs=0.003)
+
+
+def test_published_figures_of_scifact_come_out_by_the_command(settings: Settings, scifact: Path) -> None:
+    names = ["anserini-bm25/scifact", "mteb-minilm/scifact"]
+    where = places(scifact.parent, None, settings.home)
+    outcomes = list(reproduce([one for name in names for one in chosen([name])], where, run_command))
+    assert [(outcome.verdict, outcome.why) for outcome in outcomes] == [(Verdict.REPRODUCED, "")] * 2
 
 
 def test_the_default_hybrid_is_better_than_both(settings: Settings, scifact: Path) -> None:
