@@ -49,40 +49,6 @@ def logits_behind(model: LanguageModel, composed: Composed, suffix: Sequence[int
     return model.alone(meter, read, len(composed.ids))
 
 
-def labels_behind(
-    model: LanguageModel, composed: Composed, suffix: Sequence[int], labels: Sequence[int], meter: Meter
-) -> Array:
-    """(labels,) float32: log-probabilities of the label tokens behind the suffix, among the labels."""
-    _check(composed, suffix, model.shape[0])
-
-    def read() -> Array:
-        hidden = _followed(model, composed, suffix, meter)
-        found: Array = model.scores(hidden[-1:], labels)[0].log_softmax(-1).cpu().numpy()
-        return found
-
-    return model.alone(meter, read, len(composed.ids))
-
-
-def likelihood_behind(
-    model: LanguageModel, composed: Composed, suffix: Sequence[int], target: Sequence[int], meter: Meter
-) -> float:
-    """Mean log-probability of the target's tokens behind composed states and a suffix; neither may be empty."""
-    if not target or not suffix:
-        raise InvalidInput("a likelihood needs a target with tokens and a suffix before it")
-    ids = [*suffix, *target]
-    _check(composed, ids, model.shape[0])
-
-    def read() -> float:
-        import torch
-
-        hidden = _followed(model, composed, ids, meter)[len(suffix) - 1 : -1]
-        scores = model.scores(hidden, None).log_softmax(-1)
-        wanted = torch.tensor(list(target), device=scores.device)
-        return float(scores.gather(1, wanted[:, None]).mean())
-
-    return model.alone(meter, read, len(composed.ids))
-
-
 def _followed(model: LanguageModel, composed: Composed, ids: Sequence[int], meter: Meter) -> torch.Tensor:
     """(ids, width) normed hidden states behind the composed ones."""
     meter.allow(len(ids))

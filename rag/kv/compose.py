@@ -71,7 +71,7 @@ def compose(
         prefix, chunks, fresh = _all_read(model, prefix, chunks, meter)
     pieces = pieces_of(prefix, chunks)
     ids = tuple(token for piece in pieces for token in piece.ids)
-    positions = _positions(mode, pieces)
+    positions = positions_of(mode, pieces)
     model.check(max(positions, default=-1) + 1 + room)
     depth = model.shape[0] if layers is None else layers
     if not 1 <= depth <= model.shape[0]:
@@ -110,7 +110,8 @@ def _all_read(
     return prefix, there, fresh + sum(map(len, missing))
 
 
-def _positions(mode: Mode, pieces: Sequence[Piece]) -> list[int]:
+def positions_of(mode: Mode, pieces: Sequence[Piece]) -> list[int]:
+    """The position of every token of the prefix and the chunks."""
     if not mode.parallel:
         return list(range(pieces[-1].stop))
     start = pieces[0].stop
@@ -133,14 +134,14 @@ def _fill(
     if mode.exact:
         used = pieces[: reusable(pieces)] if mode.kind == "prefix" else []
         start = used[-1].stop if used else 0
-        place = _placing(model, states, used, positions[:start])
+        place = placing(model, states, used, positions[:start])
         for layer in range(depth):
             place(layer)
         states.length = start
         model.prefill(ids[start:], states, meter, depth - 1)
         return depth * (len(ids) - start), len(ids) - start
     active = to_compute(mode, pieces)
-    place = _placing(model, states, pieces, positions)
+    place = placing(model, states, pieces, positions)
     narrow = None
     if mode.kind == "blend":
         cached = torch.tensor(
@@ -158,7 +159,7 @@ def _fill(
     return count, last
 
 
-def _placing(model: LanguageModel, states: KeyValues, pieces: Sequence[Piece], positions: Sequence[int]) -> Place:
+def placing(model: LanguageModel, states: KeyValues, pieces: Sequence[Piece], positions: Sequence[int]) -> Place:
     """What puts the cached states of a layer in place: copied there, all keys rotated in one go."""
     import torch
 

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rag.errors import InvalidInput
-from rag.kv.behind import attention_behind, labels_behind, likelihood_behind, logits_behind
+from rag.kv.behind import attention_behind, logits_behind
 from rag.kv.compose import Composed, compose
 from rag.kv.gate import Choice
 from rag.kv.library import ChunkLibrary, Found
 from rag.kv.modes import Mode
 from rag.kv.plan import Chunk
 from rag.kv.states import ChunkStates
+from rag.kv.together import Question, ask
 from rag.runtime.families import Family
 from rag.runtime.keyvalues import KeyValues
 from rag.runtime.meter import Meter
 from rag.runtime.prompt import Prompt, Role, Segment, joined
 from rag.runtime.reader import Array, Heads, Reader
 from rag.runtime.tokens import PromptTokenizer
+
+if TYPE_CHECKING:
+    import torch
 
 Ids = tuple[int, ...]
 AT_ONCE = 32_768
@@ -42,6 +48,15 @@ class Layout:
     @property
     def passages(self) -> list[Ids]:
         return [ids for ids, passage in self.pieces if passage]
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What a composition is made of; ``reused`` tokens of it were there."""
+
+    head: ChunkStates | Ids
+    chunks: list[Chunk]
+    reused: int
 
 
 class CachedReader(Reader):
@@ -122,25 +137,60 @@ class CachedReader(Reader):
     # --- labels and likelihood ---
 
     def labels(self, prompts: Sequence[Prompt], labels: Sequence[int], meter: Meter) -> Array:
+        def finished(_: Question, hidden: torch.Tensor) -> list[float]:
+            return [float(score) for score in self.model.scores(hidden[-1:], labels)[0].log_softmax(-1)]
+
+        def whole(some: Sequence[Prompt]) -> Array:
+            return self.model.labels(some, labels, meter)
+
         out = np.zeros((len(prompts), len(labels)), dtype=np.float32)
-        for row, prompt, layout, found in self._laid_out(prompts, meter):
-            if found is None:
-                out[row] = self.model.labels([prompt], labels, meter)[0]
-                continue
-            composed = self._composed(layout, found, len(layout.tail), meter)
-            out[row] = labels_behind(self.model, composed, layout.tail, labels, meter)
-        return out
+        return self._asked(prompts, out, meter, finished, whole)
 
     def likelihood(self, prompts: Sequence[Prompt], meter: Meter) -> Array:
-        out = np.zeros(len(prompts), dtype=np.float32)
-        for row, prompt, layout, found in self._laid_out(prompts, meter):
-            target = prompt.segments[-1].ids if prompt.segments else ()
-            lead = layout.tail[: len(layout.tail) - len(target)]
-            if found is None or not target or not lead:
-                out[row] = self.model.likelihood([prompt], meter)[0]
-                continue
-            composed = self._composed(layout, found, len(layout.tail), meter)
-            out[row] = likelihood_behind(self.model, composed, lead, target, meter)
+        targets = [prompt.segments[-1].ids if prompt.segments else () for prompt in prompts]
+
+        def finished(question: Question, hidden: torch.Tensor) -> float:
+            import torch
+
+            target = targets[question.tag]
+            scores = self.model.scores(hidden[-len(target) - 1 : -1], None).log_softmax(-1)
+            return float(scores.gather(1, torch.tensor(target, device=scores.device)[:, None]).mean())
+
+        def whole(some: Sequence[Prompt]) -> Array:
+            return self.model.likelihood(some, meter)
+
+        return self._asked(prompts, np.zeros(len(prompts), dtype=np.float32), meter, finished, whole, targets)
+
+    def _asked(
+        self,
+        prompts: Sequence[Prompt],
+        out: Array,
+        meter: Meter,
+        finished: Callable[[Question, torch.Tensor], float | list[float]],
+        whole: Callable[[Sequence[Prompt]], Array],
+        targets: Sequence[Ids] | None = None,
+    ) -> Array:
+        """A row of ``out`` a prompt; those that are the model's to read are read by ``whole``.
+
+        A target, of a likelihood, has tokens, and something stands between it and the last passage.
+        States are asked for many prompts at once, as many as AT_ONCE allows.
+        """
+        layouts = [_layout(prompt.segments, tail=True) for prompt in prompts]
+        least = [len(target) + 1 if target else math.inf for target in targets] if targets else [1] * len(prompts)
+        mine = [row for row, one in enumerate(layouts) if one.head and one.passages and len(one.tail) >= least[row]]
+        if others := sorted(set(range(len(prompts))).difference(mine)):
+            out[others] = whole([prompts[row] for row in others])
+        for part in _groups([self._wanted(layouts[row]) for row in mine]):
+            rows = [mine[at] for at in part]
+            found = self.library.find([ids for row in rows for ids in self._wanted(layouts[row])], meter)
+            parts = [self._parts(layouts[row], found, meter) for row in rows]
+            questions = [
+                Question(one.head, one.chunks, layouts[row].tail, row) for one, row in zip(parts, rows, strict=True)
+            ]
+            answers = ask(self.model, questions, self.mode, meter, finished)
+            for row, one, (answer, reused) in zip(rows, parts, answers, strict=True):
+                out[row] = answer
+                self._tell(meter, one.reused, reused.tokens, reused.recomputed, reused.rounded)
         return out
 
     # --- answers ---
@@ -172,19 +222,6 @@ class CachedReader(Reader):
 
         return self.model.alone(meter, read, len(prompt.ids))
 
-    def _laid_out(self, prompts: Sequence[Prompt], meter: Meter) -> Iterator[tuple[int, Prompt, Layout, Found | None]]:
-        """(row, prompt, its parts, its passages' states), None for the states of one that is the model's to read.
-
-        States are asked for many prompts at once, as many as AT_ONCE allows.
-        """
-        layouts = [_layout(prompt.segments, tail=True) for prompt in prompts]
-        for rows in _groups([self._wanted(layout) for layout in layouts]):
-            found = self.library.find([ids for row in rows for ids in self._wanted(layouts[row])], meter)
-            for row in rows:
-                layout = layouts[row]
-                read_here = layout.head and layout.passages and layout.tail
-                yield row, prompts[row], layout, found if read_here else None
-
     # --- composition ---
 
     def _wanted(self, layout: Layout) -> list[Ids]:
@@ -197,6 +234,12 @@ class CachedReader(Reader):
         return layout.passages
 
     def _composed(self, layout: Layout, found: Found, room: int, meter: Meter, layers: int | None = None) -> Composed:
+        parts = self._parts(layout, found, meter)
+        composed = compose(self.model, parts.head, parts.chunks, self.mode, meter, room=room, layers=layers)
+        self._tell(meter, parts.reused, len(composed.ids), composed.recomputed, composed.rounded)
+        return composed
+
+    def _parts(self, layout: Layout, found: Found, meter: Meter) -> _Parts:
         head, reused = self._head(layout, meter)
         here = layout.head == self.library.lead
         chunks: list[Chunk] = []
@@ -208,13 +251,15 @@ class CachedReader(Reader):
             # Behind another beginning they are never exact, however long it is.
             chunks.append(states if here else replace(states, behind=0))
             reused += len(ids) if ids not in found.read else 0
-        composed = compose(self.model, head, chunks, self.mode, meter, room=room, layers=layers)
-        meter.reuse.mode = "+".join(filter(None, (str(self.mode), composed.rounded)))
+        return _Parts(head, chunks, reused)
+
+    def _tell(self, meter: Meter, reused: int, tokens: int, recomputed: float, rounded: str) -> None:
+        """What was done for one prompt."""
+        meter.reuse.mode = "+".join(filter(None, (str(self.mode), rounded)))
         meter.reuse.note = self.choice.note
-        meter.reuse.tokens += len(composed.ids)
+        meter.reuse.tokens += tokens
         meter.reuse.reused += reused
-        meter.reuse.again += composed.recomputed * len(composed.ids)
-        return composed
+        meter.reuse.again += recomputed * tokens
 
     def _head(self, layout: Layout, meter: Meter) -> tuple[ChunkStates | Ids, int]:
         """The beginning, and how many tokens of it were there."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rag.errors import InvalidInput
-from rag.kv.behind import attention_behind, likelihood_behind, logits_behind
+from rag.kv.behind import attention_behind, logits_behind
 from rag.kv.compose import compose
 from rag.kv.modes import parse_mode
 from rag.runtime.meter import Meter
@@ -15,7 +14,7 @@ from tests.rag.kv.models import model_of, read, tokens
 from tests.tiny_models import FAMILIES, one_thread
 
 __all__ = ["one_thread"]
-HEAD, *ROWS, QUESTION, OTHER, TARGET = tokens(8, 20, 25, 6, 9, 4)
+HEAD, *ROWS, QUESTION, OTHER = tokens(8, 20, 25, 6, 9)
 
 
 def prompt(*rows: tuple[int, ...]) -> Prompt:
@@ -46,26 +45,9 @@ def test_attention_head_by_head() -> None:
     assert attention_behind(model, found, [QUESTION], Meter())[0] == pytest.approx(apart.sum(axis=(0, 1)), abs=1e-5)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_likelihood_behind_is_the_likelihood_of_the_whole_prompt(family: str) -> None:
-    model = model_of(family)
-    prefix = read(model, HEAD)[0]
-    found = compose(model, prefix, read(model, *ROWS, prefix=prefix), parse_mode("prefix"), Meter(), room=10)
-    wanted = model.likelihood([prompt(HEAD, *ROWS, QUESTION, TARGET)], Meter())[0]
-    assert likelihood_behind(model, found, QUESTION, TARGET, Meter()) == pytest.approx(wanted, abs=1e-4)
-
-
 def test_suffixes_leave_no_trace() -> None:
     model = model_of()
     found = compose(model, HEAD, ROWS, parse_mode("full"), Meter(), room=9)
     first = logits_behind(model, found, QUESTION, Meter())
     logits_behind(model, found, OTHER, Meter())
     assert np.array_equal(logits_behind(model, found, QUESTION, Meter()), first)
-
-
-def test_a_likelihood_of_nothing_is_refused() -> None:
-    model = model_of()
-    found = compose(model, HEAD, [], parse_mode("full"), Meter(), room=9)
-    for suffix, target in (((), TARGET), (QUESTION, ())):
-        with pytest.raises(InvalidInput, match="a target with tokens"):
-            likelihood_behind(model, found, suffix, target, Meter())

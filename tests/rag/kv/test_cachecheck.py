@@ -47,13 +47,13 @@ def _rotated_twice(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _one_place_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = compose._positions
+    honest = compose.positions_of
 
     def off(mode: Mode, pieces: list[Piece]) -> list[int]:
         start = pieces[0].stop
         return [at + (at >= start) for at in honest(mode, pieces)]
 
-    monkeypatch.setattr(compose, "_positions", off)
+    monkeypatch.setattr(compose, "positions_of", off)
 
 
 def _mask_of_the_last_places(monkeypatch: pytest.MonkeyPatch) -> None:
