@@ -11,6 +11,7 @@ from rag.config import LEXICAL, MAX_K, IndexConfig, PipelineConfig, RerankerConf
 from rag.errors import InvalidConfig
 from rag.pipeline import Pipeline
 from rag.runtime.meter import Limits
+from rag.selection_table import SEARCHES
 
 if TYPE_CHECKING:
     from indexes.collection import Collection
@@ -195,6 +196,7 @@ class Engine:
             k=chosen.k,
             depth=chosen.depth,
             budget=chosen.budget,
+            candidates=self.settings.selection.depth if chosen.select in SEARCHES else 0,
             max_k=MAX_K,
             max_query_chars=self.settings.max_query_chars,
         )
@@ -235,13 +237,35 @@ class Engine:
             from rag.selection.mmr import MaximalMarginalRelevance
 
             return MaximalMarginalRelevance(self.encoder, self.encoder, chosen.mmr_lambda, chosen.order)
-        if chosen.select == "search":
-            from rag.selection.search import SetSelector
-
-            return SetSelector(count=self.encoder, order=chosen.order)
+        if chosen.select in SEARCHES:
+            return self._searching(chosen)
         from rag.selection.budget import BudgetFill
 
         return BudgetFill(self.encoder, chosen.order)
+
+    def _searching(self, chosen: PipelineConfig) -> Selector:
+        """Sets weighed as [selection] says."""
+        from rag.selection.problem import Limits as SearchLimits
+        from rag.selection.search import SetSelector
+
+        table = self.settings.selection
+        limits = SearchLimits(
+            evaluations=table.evaluations or None,
+            seconds=table.milliseconds / 1e3 or None,
+            tokens=table.model_tokens or None,
+        )
+        return SetSelector(
+            count=self.encoder,
+            encoder=self.encoder if table.similarity == "encoder" else None,
+            order=chosen.order,
+            searcher=SEARCHES[chosen.select],
+            name=chosen.select,
+            weights=table.weights,
+            limits=limits,
+            depth=table.depth,
+            most=table.most,
+            ordered=table.ordered,
+        )
 
     def _generator(self, chosen: PipelineConfig) -> Generator:
         if chosen.generate == "remote":

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from rag.cache_table import CacheConfig
 from rag.errors import InvalidConfig, PipelineNotFound
 from rag.generation_table import GenerationConfig
+from rag.selection_table import SelectionConfig
 from rag.tables import (
     BUILT_IN,
     BUILT_IN_RERANKERS,
@@ -46,6 +47,7 @@ __all__ = [
     "PipelineConfig",
     "RemoteConfig",
     "RerankerConfig",
+    "SelectionConfig",
     "ServerConfig",
     "Settings",
     "load_settings",
@@ -70,6 +72,7 @@ class Settings:
     cache: CacheConfig = CacheConfig()
     index: IndexConfig = IndexConfig()
     generation: GenerationConfig = GenerationConfig()
+    selection: SelectionConfig = SelectionConfig()
     remote: RemoteConfig = RemoteConfig()
     server: ServerConfig = ServerConfig()
     pipelines: Mapping[str, PipelineConfig] = field(default_factory=lambda: dict(BUILT_IN))

@@ -17,6 +17,7 @@ class Pipeline:
     """Named stages over one collection.
 
     fallback   answers where ``generator`` is not available; None lets the error through
+    candidates  chunks that the selector weighs at most: retrieved for it where no k is named, if they are more than k
     max_k, max_query_chars  bounds that every question is checked against before any stage runs
     """
 
@@ -28,6 +29,7 @@ class Pipeline:
     k: int = 10
     depth: int = 100
     budget: int = 1024
+    candidates: int = 0
     max_k: int = 10_000
     max_query_chars: int = 8192
 
@@ -52,7 +54,8 @@ class Pipeline:
 
     def context(self, query: Query, budget: int | None = None, k: int | None = None) -> Context:
         """Retrieve and select: everything of an answer but the answer."""
-        return self.select(query, self.search(query, k), budget)
+        wanted = max(self.k, self.candidates) if k is None else k
+        return self.select(query, self.search(query, wanted), budget)
 
     def answer(self, query: Query, budget: int | None = None, k: int | None = None) -> Answer:
         """The answer, whole."""

@@ -18,6 +18,7 @@ MAX_PREFILL = 10**9
 
 
 Kind = Literal["sentences", "cross-encoder", "icr", "prp", "setwise", "listwise", "pointwise", "likelihood"]
+Select = Literal["budget", "fill", "mmr", "greedy", "beam", "local", "mcts", "exact", "search"]
 SORTS = {
     "prp": ("heapsort", "allpair", "sliding", "quickselect"),
     "setwise": ("insertion", "heapsort", "tourrank"),
@@ -63,8 +64,9 @@ class PipelineConfig:
     rerank_depth  how many are reranked; those below keep their order behind them
     rerank_deadline_ms, rerank_max_prefill_tokens  where a language model stops, 0 for no limit: the best order so far
                   is then the result, and says so
-    select        budget (fill), mmr, or search: the best set within the budget by tree search, beams and local search,
-                  with weights that were reasoned, not tuned;  mmr_lambda  1.0 is relevance alone
+    select        budget (or fill: by rank while they fit), mmr, or the best set within the budget, see [selection]:
+                  search (greedy, beams, tree and local search together), or one of them: greedy, beam, local, mcts,
+                  exact;  mmr_lambda  1.0 is relevance alone
     order         how selected chunks stand in the prompt: score, best-last or document
     k, budget     results of a search, and tokens of context for an answer, where the request names none
     generate      extractive, local (the model of [model], table [generation]), or remote (an OpenAI-compatible engine,
@@ -81,7 +83,7 @@ class PipelineConfig:
     rerank_depth: int = 20
     rerank_deadline_ms: float = 0.0
     rerank_max_prefill_tokens: int = 0
-    select: Literal["budget", "mmr", "search"] = "budget"
+    select: Select = "budget"
     mmr_lambda: float = 0.7
     order: Literal["score", "best-last", "document"] = "score"
     k: int = 10

@@ -10,6 +10,7 @@ from typing import overload
 
 from indexes.corpus import Chunk, Document, clean_text
 from indexes.filters import Filter
+from rag.choice import Choice
 
 __all__ = [
     "Answer",
@@ -160,6 +161,7 @@ class Context:
     """The chunks that the answer is made from, in prompt order; citation [n] means ``hits[n - 1]``.
 
     tokens  what the chunks cost with numbering and separators, counted by the generator's tokenizer
+    choice  why these and no others, where the selector says so
     """
 
     hits: tuple[Hit, ...]
@@ -167,6 +169,7 @@ class Context:
     budget: int
     ranking: Ranking
     report: StageReport
+    choice: Choice | None = None
 
     @property
     def chunks(self) -> tuple[Chunk, ...]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from rag.protocols import Selector, TokenCounter
 from rag.selection.cost import costs, readable, spent
 from rag.selection.ordering import Order, arrange
-from rag.values import Context, Hit, Query, Ranking, StageReport
+from rag.selection.reasons import by_rank
+from rag.values import Context, Query, Ranking, StageReport
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,14 @@ class BudgetFill(Selector):
     def select(self, query: Query, ranking: Ranking, budget: int) -> Context:
         started = time.perf_counter()
         hits = readable(ranking.hits)
-        chosen: list[Hit] = []
-        used = 0
-        for hit, cost in zip(hits, costs(hits, self.count), strict=True):
-            if used + cost <= budget:
-                chosen.append(hit)
-                used += cost
-        report = StageReport("select", time.perf_counter() - started, len(ranking), len(chosen))
-        arranged = arrange(chosen, self.order)
-        return Context(arranged, spent(arranged, self.count), budget, ranking, report)
+        cost = costs(hits, self.count)
+        taken: list[int] = []
+        left = budget
+        for i in range(len(hits)):
+            if cost[i] <= left:
+                taken.append(i)
+                left -= cost[i]
+        arranged = arrange([hits[i] for i in taken], self.order)
+        choice = by_rank("budget", ranking, hits, taken, cost, budget)
+        report = StageReport("select", time.perf_counter() - started, len(ranking), len(taken))
+        return Context(arranged, spent(arranged, self.count), budget, ranking, report, choice)

@@ -91,7 +91,7 @@ class Evaluator:
             self._known[state] = value
             if value > self.value + MIN_GAIN:
                 self.best, self.value = state, value
-                self.curve.append(Step(self.evaluations, value))
+                self.curve.append(Step(self.evaluations, value, state))
 
 
 Searcher = Callable[[Evaluator], Ended]

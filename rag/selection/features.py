@@ -1,4 +1,4 @@
-"""What the texts of a question and its candidates say about coverage, repetition and bridges: words only, no model."""
+"""What the texts of a question and its candidates say about coverage and repetition: words only, no model."""
 
 from __future__ import annotations
 
@@ -14,18 +14,27 @@ from rag.selection.terms import Array
 
 PERMUTATIONS = 128
 """Hash functions of a MinHash; the estimate's standard error is at most 0.5 / sqrt(128), about 0.044."""
-BRIDGE = 0.5
-"""Chance that two chunks which look like a bridge are one."""
 
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+")
 """Runs of letters and digits; kana and Chinese characters one by one."""
-_LEAST_NAME = 3
+_CLAUSES = re.compile(r"[,;:?.!]|\b(?:and|or|but|that|who|whose|whom|which|where|when|while)\b", re.IGNORECASE)
+
+
+def words(text: str) -> list[str]:
+    """All words in lower case, in order."""
+    return [word.lower() for word in _WORD.findall(text)]
 
 
 def terms(text: str) -> list[str]:
     """Content words in lower case, each once, by first occurrence; all words where none has content."""
-    words = list(dict.fromkeys(word.lower() for word in _WORD.findall(text)))
-    return [word for word in words if word not in STOP] or words
+    each = list(dict.fromkeys(words(text)))
+    return [word for word in each if word not in STOP] or each
+
+
+def found(question: str, texts: Sequence[str]) -> list[str]:
+    """The question's terms that any text holds."""
+    known = {word for text in texts for word in words(text)}
+    return [term for term in terms(question) if term in known]
 
 
 def aspects(question: str, texts: Sequence[str]) -> tuple[Array, Array]:
@@ -33,40 +42,35 @@ def aspects(question: str, texts: Sequence[str]) -> tuple[Array, Array]:
 
     idf = log(1 + (n - df + 0.5) / (df + 0.5)), always above 0.
     """
-    vocabularies = [{word.lower() for word in _WORD.findall(text)} for text in texts]
-    found = [term for term in terms(question) if any(term in words for words in vocabularies)]
-    matches = np.array([[float(term in words) for words in vocabularies] for term in found], dtype=np.float64)
-    matches = matches.reshape(len(found), len(texts))
+    vocabularies = [set(words(text)) for text in texts]
+    held = found(question, texts)
+    matches = np.array([[float(term in known) for known in vocabularies] for term in held], dtype=np.float64)
+    matches = matches.reshape(len(held), len(texts))
     df = matches.sum(axis=1)
     return np.log1p((len(texts) - df + 0.5) / (df + 0.5)), matches
 
 
-def names(text: str) -> set[str]:
-    """Words that look like names: capitalised or with a digit, at least three characters, no stop word; lower case."""
-    found = (word for word in _WORD.findall(text) if word[0].isupper() or any(map(str.isdigit, word)))
-    return {word.lower() for word in found if len(word) >= _LEAST_NAME and word.lower() not in STOP}
+def subquestions(question: str, texts: Sequence[str]) -> tuple[Array, Array]:
+    """The question's clauses: weights (c,), the sum of their terms' IDF, and (c, n) the share of it that a text holds.
 
-
-def bridges(question: str, texts: Sequence[str], matches: Array) -> Array:
-    """(n, n) BRIDGE where two texts share a name that the question lacks and each covers an aspect the other does not.
-
-    matches (a, n) as ``aspects`` gives it.
+    Clauses end at punctuation and at and, or, but, that, who, which, where, when, while. One with fewer than two terms
+    that any text holds is left out; a question of a single clause has none, its terms say the same.
     """
-    asked = {word.lower() for word in _WORD.findall(question)}
-    named = [names(text) - asked for text in texts]
-    strength = np.zeros((len(texts), len(texts)))
-    for j in range(len(texts)):
-        for i in range(j):
-            only_i, only_j = matches[:, i] > matches[:, j], matches[:, j] > matches[:, i]
-            if named[i] & named[j] and only_i.any() and only_j.any():
-                strength[i, j] = strength[j, i] = BRIDGE
-    return strength
+    weights, matches = aspects(question, texts)
+    rows = {term: row for row, term in enumerate(found(question, texts))}
+    clauses = [[rows[term] for term in terms(clause) if term in rows] for clause in _CLAUSES.split(question)]
+    clauses = [clause for clause in clauses if len(clause) > 1]
+    if len(clauses) < 2:
+        return np.zeros(0), np.zeros((0, len(texts)))
+    sums = np.array([weights[clause].sum() for clause in clauses])
+    shares = np.array([weights[clause] @ matches[clause] for clause in clauses])
+    return sums, (shares / sums[:, None]).clip(0.0, 1.0)
 
 
 def shingles(text: str) -> set[str]:
     """Pairs of neighbouring words in lower case; the word where there is one only."""
-    words = [word.lower() for word in _WORD.findall(text)]
-    return {f"{a} {b}" for a, b in pairwise(words)} or set(words)
+    row = words(text)
+    return {f"{a} {b}" for a, b in pairwise(row)} or set(row)
 
 
 def minhash_similarity(texts: Sequence[str], permutations: int = PERMUTATIONS) -> Array:
@@ -75,11 +79,10 @@ def minhash_similarity(texts: Sequence[str], permutations: int = PERMUTATIONS) -
     Broder 1997: the share of hash functions whose minimum agrees. The functions are fixed.
     """
     signatures = [signature(shingles(text), permutations) for text in texts]
+    places = [i for i, found in enumerate(signatures) if len(found)]
     similarity = np.eye(len(texts))
-    for j in range(len(texts)):
-        for i in range(j):
-            a, b = signatures[i], signatures[j]
-            similarity[i, j] = similarity[j, i] = float(np.mean(a == b)) if len(a) and len(b) else 0.0
+    for i in places:
+        similarity[i, places] = np.mean([signatures[i] == signatures[j] for j in places], axis=1)
     return similarity
 
 

@@ -11,6 +11,7 @@ from indexes.encoding import Matrix, TextEncoder
 from rag.protocols import Selector, TokenCounter
 from rag.selection.cost import costs, readable, spent
 from rag.selection.ordering import Order, arrange
+from rag.selection.reasons import by_rank
 from rag.values import Context, Query, Ranking, StageReport
 
 
@@ -36,7 +37,8 @@ class MaximalMarginalRelevance(Selector):
         tokens = sum(self.encoder.count_tokens([hit.chunk.content for hit in hits]))
         report = StageReport("select", time.perf_counter() - started, len(ranking), len(chosen), tokens)
         arranged = arrange(chosen, self.order)
-        return Context(arranged, spent(arranged, self.count), budget, ranking, report)
+        choice = by_rank("mmr", ranking, hits, picked, cost, budget)
+        return Context(arranged, spent(arranged, self.count), budget, ranking, report, choice)
 
 
 def pick(query: Matrix, vectors: Matrix, cost: list[int], budget: int, lambda_: float) -> list[int]:

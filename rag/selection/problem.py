@@ -114,6 +114,7 @@ class Step:
 
     evaluations: int
     value: float
+    selection: Selection = ()
 
 
 @dataclass(frozen=True, slots=True)

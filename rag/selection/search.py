@@ -5,24 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-
-import numpy as np
 
 from indexes.encoding import TextEncoder
 from rag.protocols import Selector, TokenCounter
 from rag.selection.cost import costs, readable, spent
 from rag.selection.evaluator import solve
-from rag.selection.features import aspects, bridges, cosine_similarity, minhash_similarity
 from rag.selection.ordering import Order, arrange
+from rag.selection.pool import Pool
 from rag.selection.portfolio import SEARCHERS
-from rag.selection.problem import Limits, Problem, Result, prompt_tokens
-from rag.selection.terms import Average, Bridges, Coverage, Redundancy, TokenCost
+from rag.selection.problem import Limits, Problem, Result
+from rag.selection.reasons import explained
+from rag.selection.terms import Term
 from rag.selection.utility import WeightedSum, Weights
 from rag.values import Context, Hit, Query, Ranking, StageReport
-
-NEAR_COSINE, NEAR_JACCARD = 0.7, 0.2
-"""From where on two chunks repeat each other: cosines of a sentence encoder, Jaccard indices of word pairs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,18 +25,22 @@ class SetSelector(Selector):
     """The best set found among the ``depth`` best chunks; what is worth less than its tokens stays out.
 
     encoder   compares chunks by cosine; without one they are compared by MinHash
-    searcher  a name of ``SEARCHERS``;  most  largest number of chunks
+    searcher  a name of ``SEARCHERS``;  name  what the trace calls it, "" the searcher's
+    most      largest number of chunks
     limits    of the search; with a time limit the same question may get another set
+    ordered   sequences are searched, and the best one is the prompt's order; else ``order`` arranges the set
     """
 
     count: TokenCounter
     encoder: TextEncoder | None = None
     order: Order = "score"
     searcher: str = "portfolio"
+    name: str = ""
     weights: Weights = Weights()
     limits: Limits = Limits()
     depth: int = 30
     most: int = 12
+    ordered: bool = False
 
     def __post_init__(self) -> None:
         if self.searcher not in SEARCHERS:
@@ -52,38 +51,46 @@ class SetSelector(Selector):
     def select(self, query: Query, ranking: Ranking, budget: int) -> Context:
         started = time.perf_counter()
         hits = readable(ranking.hits)[: self.depth]
-        result = solve(self.problem(query, ranking, hits, budget), SEARCHERS[self.searcher], self.limits)
-        arranged = arrange([hits[i] for i in sorted(result.chosen)], self.order)
-        read = sum(self.encoder.count_tokens([hit.chunk.content for hit in hits])) if self.encoder else 0
+        pool = self.pool(query, ranking, hits, budget)
+        utility = self.utility(pool)
+        problem = self.problem(pool, utility)
+        result = solve(problem, SEARCHERS[self.searcher], self.limits)
+        name = self.name or self.searcher
+        choice = explained(name, problem, utility, result, ranking, hits)
+        arranged = self._arranged(hits, result)
+        read = sum(self.encoder.count_tokens(pool.texts)) if self.encoder else 0
         seconds = time.perf_counter() - started
         notes = (self._note(result),)
         report = StageReport("select", seconds, len(ranking), len(arranged), read + result.tokens, notes=notes)
-        return Context(arranged, spent(arranged, self.count), budget, ranking, report)
+        return Context(arranged, spent(arranged, self.count), budget, ranking, report, choice)
 
-    def problem(self, query: Query, ranking: Ranking, hits: Sequence[Hit], budget: int) -> Problem:
-        """The choice among ``hits``, which stand in ``ranking``, as a search problem; candidate i is hits[i].
+    def pool(self, query: Query, ranking: Ranking, hits: Sequence[Hit], budget: int) -> Pool:
+        """What is read off ``hits``, which stand in ``ranking``; candidate i is hits[i]."""
+        return Pool(query, ranking, hits, tuple(costs(hits, self.count)), budget, self.encoder, self.order)
 
-        A chunk covers a term of the question as far as it is relevant: p_ia = relevance_i where it holds the term.
-        """
-        texts = [hit.chunk.content for hit in hits]
-        tokens = tuple(costs(hits, self.count))
-        relevance = np.array([ranking.relevance(hit) for hit in hits], dtype=np.float64)
-        weights, matches = aspects(query.text, texts)
-        utility = WeightedSum.of(
-            self.weights,
-            coverage=Coverage(weights, matches * relevance),
-            relevance=Average(relevance),
-            bridge=Bridges(bridges(query.text, texts, matches)),
-            redundancy=self._redundancy(texts),
-            tokens=TokenCost(partial(prompt_tokens, costs=tokens), budget),
+    def utility(self, pool: Pool) -> WeightedSum:
+        """The terms whose weight is not 0; the others are never made."""
+        makers = pool.terms() | ({"order": pool.disorder} if self.ordered else {})
+        terms: dict[str, Term] = {name: make() for name, make in makers.items() if getattr(self.weights, name)}
+        return WeightedSum.of(self.weights, **terms)
+
+    def problem(self, pool: Pool, utility: WeightedSum) -> Problem:
+        """The choice as a search problem."""
+        return Problem(
+            costs=pool.costs,
+            budget=pool.budget,
+            utility=utility,
+            most=self.most,
+            ordered=self.ordered,
+            bound=utility.bound,
         )
-        return Problem(costs=tokens, budget=budget, utility=utility, most=self.most, bound=utility.bound)
 
-    def _redundancy(self, texts: Sequence[str]) -> Redundancy:
-        if self.encoder is None:
-            return Redundancy(minhash_similarity(texts), NEAR_JACCARD)
-        return Redundancy(cosine_similarity(self.encoder.encode_passages(texts)), NEAR_COSINE)
+    def _arranged(self, hits: Sequence[Hit], result: Result) -> tuple[Hit, ...]:
+        if self.ordered:
+            return tuple(hits[i] for i in result.chosen)
+        return arrange([hits[i] for i in sorted(result.chosen)], self.order)
 
     def _note(self, result: Result) -> str:
         end = "optimal" if result.optimal else "ended" if result.complete else "stopped at its limit"
-        return f"{self.searcher}: utility {result.value:.4f} after {result.evaluations} evaluations, {end}"
+        name = self.name or self.searcher
+        return f"{name}: utility {result.value:.4f} after {result.evaluations} evaluations, {end}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -51,16 +52,23 @@ class Coverage(_Growing):
     matches: Array
 
     def __call__(self, selections: Sequence[Selection]) -> Array:
-        places = _places(selections, self.matches.shape[1])
-        missing = np.hstack([1.0 - self.matches, np.ones((len(self.weights), 1))])
+        places, missing = _places(selections, self.matches.shape[1]), self._missing
         left = np.ones((len(self.weights), len(selections)))
         for column in places.T:
             left *= missing[:, column]
-        share = self.weights / (self.weights.sum() or 1.0)
         total = np.zeros(len(selections))
-        for weight, row in zip(share, left, strict=True):
+        for weight, row in zip(self._share, left, strict=True):
             total += weight * (1.0 - row)
         return total.clip(0.0, 1.0)
+
+    @cached_property
+    def _share(self) -> Array:
+        return np.asarray(self.weights / (self.weights.sum() or 1.0))
+
+    @cached_property
+    def _missing(self) -> Array:
+        """(a, n + 1) chance that an aspect stays open; the last column is of the filler."""
+        return np.hstack([1.0 - self.matches, np.ones((len(self.weights), 1))])
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +102,42 @@ class Average(Term):
 
 
 @dataclass(frozen=True, eq=False)
+class Gathered(_Growing):
+    """Sum over the chosen of a number each in [0, 1], a share of ``whole``; at most 1.
+
+    With ``whole`` by ``most_gathered`` it is calibrated relevance: a budget filled as well as can be gives the
+    relevance of the best candidate, an irrelevant pool little.
+    """
+
+    values: Array
+    whole: float
+
+    def __call__(self, selections: Sequence[Selection]) -> Array:
+        padded = np.append(self.values, 0.0)
+        total = np.zeros(len(selections))
+        for column in _places(selections, len(self.values)).T:
+            total += padded[column]
+        return (total / (self.whole or 1.0)).clip(0.0, 1.0)
+
+
+def most_gathered(values: Array, costs: Sequence[int], budget: int) -> float:
+    """The largest sum of values / max(values) within a budget where candidates may be cut (fractional knapsack).
+
+    Best value a token first (Dantzig 1957). At least 1 where any value is positive, so that one candidate larger than
+    the budget leaves a scale.
+    """
+    best = float(values.max(initial=0.0))
+    if best <= 0.0:
+        return 1.0
+    left, total = float(budget), 0.0
+    for i in sorted(range(len(values)), key=lambda i: (-values[i] / max(1, costs[i]), i)):
+        share = min(1.0, left / max(1, costs[i]))
+        total += share * float(values[i]) / best
+        left -= share * costs[i]
+    return max(1.0, total)
+
+
+@dataclass(frozen=True, eq=False)
 class Redundancy(Term):
     """Similarity above a threshold, summed over the chosen pairs, a chosen candidate; at most 1.
 
@@ -105,9 +149,12 @@ class Redundancy(Term):
     threshold: float = 0.5
 
     def __call__(self, selections: Sequence[Selection]) -> Array:
-        excess = np.maximum(0.0, (self.similarity - self.threshold) / (1.0 - self.threshold))
-        total = _over_pairs(selections, excess, np.zeros(len(selections)), np.add)
+        total = _over_pairs(selections, self._excess, np.zeros(len(selections)), np.add)
         return (total / np.maximum(1, _sizes(selections))).clip(0.0, 1.0)
+
+    @cached_property
+    def _excess(self) -> Array:
+        return np.maximum(0.0, (self.similarity - self.threshold) / (1.0 - self.threshold))
 
     def most(self, chosen: Selection, others: Sequence[int]) -> float:
         return 1.0

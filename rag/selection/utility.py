@@ -9,55 +9,37 @@ import numpy as np
 
 from rag.selection.problem import Selection
 from rag.selection.terms import Term
+from rag.selection_table import PENALTIES, Weights
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Weights:
-    """How much each property counts. Benefits sum to 1 at most, penalties as well.
-
-    coverage    of the question's terms: what makes a second chunk worth its tokens
-    relevance   mean of the reranker's calibrated score: keeps out what matches words alone
-    bridge      two chunks that share a name which the question lacks
-    redundancy  repeated text
-    tokens      share of the budget; 0.1 to 0.15 shortens a prompt without losing answers (Wang et al., ICDE 2026)
-    order       of an ordered problem; small: on recent models the order hardly counts
-    """
-
-    coverage: float = 0.6
-    relevance: float = 0.3
-    bridge: float = 0.1
-    redundancy: float = 0.3
-    tokens: float = 0.1
-    order: float = 0.02
-
-    def __post_init__(self) -> None:
-        benefits = (self.coverage, self.relevance, self.bridge)
-        penalties = (self.redundancy, self.tokens, self.order)
-        if min(benefits + penalties) < 0.0 or max(sum(benefits), sum(penalties)) > 1.0 + 1e-9:
-            raise ValueError(f"{self}: weights are 0 or more; benefits sum to 1 at most, penalties as well")
-
-
-PENALTIES = ("redundancy", "tokens", "order")
+__all__ = ["WeightedSum", "Weights"]
 
 
 @dataclass(frozen=True)
 class WeightedSum:
-    """Utility of selections: the sum of weight times term, a penalty being a term with a negative weight."""
+    """Utility of selections: the sum of weight times term, a penalty being a term with a negative weight.
+
+    names  of the terms, for those who want to know what a value is made of
+    """
 
     terms: tuple[tuple[float, Term], ...]
+    names: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, weights: Weights, **terms: Term) -> WeightedSum:
         """Each term under the name of its weight; a name without a term counts nothing."""
-        return cls(
-            tuple((getattr(weights, name) * (-1.0 if name in PENALTIES else 1.0), term) for name, term in terms.items())
-        )
+        signed = ((getattr(weights, name) * (-1.0 if name in PENALTIES else 1.0), term) for name, term in terms.items())
+        return cls(tuple(signed), tuple(terms))
 
     def __call__(self, selections: Sequence[Selection]) -> list[float]:
         total = np.zeros(len(selections))
         for weight, term in self.terms:
             total += weight * term(selections)
         return [float(value) for value in total]
+
+    def parts(self, selections: Sequence[Selection]) -> list[dict[str, float]]:
+        """Of each selection what every named term adds to its utility, weight included; they sum to it."""
+        values = {name: weight * term(selections) for name, (weight, term) in zip(self.names, self.terms, strict=True)}
+        return [{name: float(column[row]) for name, column in values.items()} for row in range(len(selections))]
 
     def bound(self, chosen: Selection, others: Sequence[int]) -> float:
         """No selection from ``chosen`` to ``chosen`` with all ``others`` is worth more."""

@@ -67,7 +67,7 @@ def test_tokens_are_a_recount_of_the_entries_and_within_the_budget(
     context = chosen.select(QUESTION, ranking, budget)
     assert recount(context, HASHING) == context.tokens <= context.budget == budget
     assert context.ranking is ranking
-    assert bool(context.hits) == (budget >= 40)
+    assert bool(context.hits) == (budget >= (200 if isinstance(chosen, SetSelector) else 40)), "all of 40 are off topic"
     assert (len(context.hits) == len(ranking)) == (budget == 100_000 and not isinstance(chosen, SetSelector))
 
 
@@ -179,3 +179,13 @@ def test_mmr_prefers_what_is_not_yet_said() -> None:
     assert [chunk.id for chunk in mmr.select(QUESTION, ranking, 8).chunks] == ["d0#0", "d2#0"]
     relevance_alone = MaximalMarginalRelevance(HASHING, HASHING, 1.0)
     assert [chunk.id for chunk in relevance_alone.select(QUESTION, ranking, 8).chunks] == ["d0#0", "d1#0"]
+
+
+def test_every_candidate_is_chosen_or_rejected_with_a_reason(chosen: Selector, ranking: Ranking) -> None:
+    context = chosen.select(QUESTION, ranking, 200)
+    choice = context.choice
+    assert choice is not None
+    assert {weighed.chunk_id for weighed in choice.chosen} == {chunk.id for chunk in context.chunks}
+    names = [weighed.chunk_id for weighed in (*choice.chosen, *choice.rejected)]
+    assert sorted(names) == sorted(hit.chunk.id for hit in ranking)
+    assert all(weighed.by for weighed in (*choice.chosen, *choice.rejected))

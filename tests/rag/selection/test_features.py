@@ -1,4 +1,4 @@
-"""What is read off texts: aspects, names, bridges, and similarity by MinHash against the Jaccard index."""
+"""What is read off texts: aspects, clauses, and similarity by MinHash against the Jaccard index."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ import pytest
 from rag.selection.features import (
     PERMUTATIONS,
     aspects,
-    bridges,
     cosine_similarity,
     minhash_similarity,
-    names,
     shingles,
     signature,
+    subquestions,
     terms,
 )
 
@@ -47,25 +46,19 @@ def test_no_term_and_no_text_give_no_aspect() -> None:
     assert [array.shape for array in aspects("price", ())] == [(0,), (0, 0)]
 
 
-def test_names_are_capitalised_or_numbers() -> None:
-    assert names("The Tarbet ferry, MV 1987, of Oban. It is B2B") == {"tarbet", "1987", "oban", "b2b"}
+def test_clauses_hold_what_a_text_has_of_their_terms() -> None:
+    """Terms found: ferry in 0 and 1, summer in 1, calf and skin in 3.
+
+    "which ferry in summer": log(1 + 2.5/2.5) + log(1 + 3.5/1.5); 0 holds ferry of it, 1 both.
+    """
+    weights, matches = subquestions("Which ferry in summer, and is it calf skin?", TEXTS)
+    ferry, rare = log(2.0), log(1 + 3.5 / 1.5)
+    assert weights == pytest.approx([ferry + rare, 2 * rare])
+    assert matches == pytest.approx(np.array([[ferry / (ferry + rare), 1, 0, 0], [0, 0, 0, 1]]))
 
 
-def test_a_bridge_shares_a_name_and_brings_an_aspect_from_each_side() -> None:
-    """1 and 2 share Tarbet, as 0 and 2 do; 0 and 1 cover the same aspect."""
-    question = "ferry tickets"
-    strength = bridges(question, TEXTS, aspects(question, TEXTS)[1])
-    assert strength.tolist() == [[0, 0, 0.5, 0], [0, 0, 0.5, 0], [0.5, 0.5, 0, 0], [0, 0, 0, 0]]
-
-
-def test_a_name_that_the_question_holds_is_no_bridge() -> None:
-    question = "ferry tickets Tarbet"
-    assert not bridges(question, TEXTS, aspects(question, TEXTS)[1]).any()
-
-
-def test_a_text_that_adds_no_aspect_is_no_bridge() -> None:
-    """2 shares Tarbet with 0 and 1, but holds no term of the question."""
-    assert not bridges("ferry", TEXTS, aspects("ferry", TEXTS)[1]).any()
+def test_a_question_of_one_clause_has_no_clauses() -> None:
+    assert [array.shape for array in subquestions("ferry in summer, and price", TEXTS)] == [(0,), (0, 4)]
 
 
 def jaccard(a: str, b: str) -> float:

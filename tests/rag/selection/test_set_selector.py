@@ -10,6 +10,7 @@ import pytest
 from rag.selection.portfolio import SEARCHERS
 from rag.selection.problem import Limits
 from rag.selection.search import SetSelector
+from rag.selection.utility import Weights
 from rag.values import Chunk, Context, Hit, Query, Ranking, ScoreKind, StageReport
 from tests.fakes import HashingEncoder
 
@@ -45,12 +46,13 @@ def test_the_budget_decides_between_two() -> None:
     """Entries cost 1 + 9 and 1 + 6 tokens: 17 for both. In 16 fits one of them.
 
     idf: ferry log 2 = 0.693, tickets and winter log(1 + 3.5/1.5) = 1.204, together 3.101.
-    d0: 0.6 * 0.9 * 0.693/3.101 + 0.3 * 0.9 - 0.1 * 10/16 = 0.328
-    d2: 0.6 * 0.5 * 2.408/3.101 + 0.3 * 0.5 - 0.1 * 7/16 = 0.339
+    The best that 16 tokens gather: d0 and six tenths of d1, which ranks second: 0.9 + 0.6 * 0.8/log2(3) = 1.203.
+    d0: 0.15 * 0.9 * 0.693/3.101 + 0.35 * 0.9/(1.203/0.9) - 0.1 * 10/16 = 0.203
+    d2: 0.15 * 0.5 * 2.408/3.101 + 0.35 * 0.5/log2(4)/(1.203/0.9) - 0.1 * 7/16 = 0.080
     """
     selector = SetSelector(count=HASHING)
-    assert [ids(selector.select(QUESTION, FERRY, budget)) for budget in (17, 16, 6)] == [["d0", "d2"], ["d2"], []]
-    assert "utility 0.3392" in selector.select(QUESTION, FERRY, 16).report.notes[0]
+    assert [ids(selector.select(QUESTION, FERRY, budget)) for budget in (17, 16, 6)] == [["d0", "d2"], ["d0"], []]
+    assert "utility 0.2034" in selector.select(QUESTION, FERRY, 16).report.notes[0]
 
 
 def test_only_irrelevant_chunks_leave_the_context_empty() -> None:
@@ -61,7 +63,8 @@ def test_only_irrelevant_chunks_leave_the_context_empty() -> None:
 def test_the_result_is_the_best_of_all_sets_and_the_note_says_so() -> None:
     selector = SetSelector(count=HASHING)
     context = selector.select(QUESTION, FERRY, 25)
-    problem = selector.problem(QUESTION, FERRY, FERRY.hits, 25)
+    pool = selector.pool(QUESTION, FERRY, FERRY.hits, 25)
+    problem = selector.problem(pool, selector.utility(pool))
     feasible = [s for size in range(1, 5) for s in combinations(range(4), size) if problem.feasible(s)]
     best = max(feasible, key=lambda s: problem.utility([s])[0])
     assert ids(context) == [f"d{i}" for i in best]
@@ -101,3 +104,49 @@ def test_unknown_searchers_and_empty_depths_are_refused() -> None:
         SetSelector(count=HASHING, searcher="best")
     with pytest.raises(ValueError, match="depth = 0"):
         SetSelector(count=HASHING, depth=0)
+
+
+# --- two hops ---
+
+HOPS = Ranking(
+    tuple(
+        Hit(Chunk(f"d{i}#0", f"d{i}", text, 0, len(text), title), score)
+        for i, (title, text, score) in enumerate(
+            (
+                ("MV Heron", "The ferry Heron was built in Tarbet for winter crossings", 0.9),
+                ("Ferries", "A ferry is a boat; a ferry may sail in winter as in summer too", 0.8),
+                ("Tarbet", "A village with a yard that was founded in 1871", 0.2),
+            )
+        )
+    ),
+    ScoreKind.COSINE,
+    StageReport("test"),
+)
+HOP_QUESTION = Query("When was the yard founded where the winter ferry MV Heron was built?")
+
+
+def test_the_second_hop_is_taken_over_what_is_ranked_higher() -> None:
+    """Two fit into 25 tokens: the ferry's chunk names Tarbet, which the question does not."""
+    assert ids(SetSelector(count=HASHING).select(HOP_QUESTION, HOPS, 25)) == ["d0", "d2"]
+    off = Weights(bridge=0.0)
+    choice = SetSelector(count=HASHING, weights=off).select(HOP_QUESTION, HOPS, 25).choice
+    assert choice is not None
+    assert "bridge" not in choice.chosen[0].terms
+
+
+def test_sequences_are_searched_and_stand_in_the_pipelines_order_where_nothing_else_speaks() -> None:
+    context = SetSelector(count=HASHING, ordered=True, order="best-last").select(HOP_QUESTION, HOPS, 25)
+    assert ids(context) == ["d2", "d0"]
+    free = SetSelector(count=HASHING, ordered=True, weights=Weights(order=0.0)).select(HOP_QUESTION, HOPS, 25)
+    assert sorted(ids(free)) == ["d0", "d2"]
+
+
+def test_equal_texts_all_negative_and_no_scores_have_defined_results() -> None:
+    """Relevance of nothing that matters costs more than it brings; a NaN score never becomes a ranking."""
+    worthless = ranked(("vellum of calf skin", 0.0), ("fog horns", 0.0))
+    context = SetSelector(count=HASHING).select(QUESTION, worthless, 50)
+    assert context.hits == ()
+    assert context.choice is not None
+    assert [(w.by, w.gain < 0) for w in context.choice.rejected] == [("tokens", True)] * 2
+    with pytest.raises(ValueError, match="not a number"):
+        ranked(("fog", float("nan")))

@@ -12,8 +12,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rag.errors import InvalidConfig
 from rag.selection.problem import Selection, prompt_tokens
-from rag.selection.terms import Array, Average, Bridges, Coverage, Disorder, Redundancy, Term, TokenCost
+from rag.selection.terms import (
+    Array,
+    Average,
+    Bridges,
+    Coverage,
+    Disorder,
+    Gathered,
+    Redundancy,
+    Term,
+    TokenCost,
+    most_gathered,
+)
 from rag.selection.utility import WeightedSum, Weights
 
 N = 5
@@ -52,6 +64,11 @@ def average(seed: int) -> tuple[Term, Plain]:
     return Average(values), lambda s: sum(values[i] for i in s) / len(s) if s else 0.0
 
 
+def gathered(seed: int) -> tuple[Term, Plain]:
+    values = table(seed, N)
+    return Gathered(values, 1.5), lambda s: min(1.0, sum(values[i] for i in s) / 1.5)
+
+
 def redundancy(seed: int) -> tuple[Term, Plain]:
     similarity = symmetric(seed)
 
@@ -88,7 +105,7 @@ def disorder(seed: int) -> tuple[Term, Plain]:
     return Disorder(position), plain
 
 
-TERMS = (coverage, average, redundancy, bridges, tokens, disorder)
+TERMS = (coverage, average, gathered, redundancy, bridges, tokens, disorder)
 every_term = pytest.mark.parametrize("make", TERMS, ids=lambda make: make.__name__)
 
 
@@ -139,6 +156,27 @@ def test_coverage_of_no_aspect_is_nothing() -> None:
     assert Coverage(np.zeros(0), np.zeros((0, 3)))([(0, 1), (2,)]).tolist() == [0.0, 0.0]
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_no_set_within_the_budget_gathers_more_than_the_best_value(seed: int) -> None:
+    """Cut into tokens, candidates of one token each are taken best first: the same sum by brute force."""
+    values = table(seed, N)
+    costs = [1 + int(9 * cost) for cost in table(seed + 100, N)]
+    whole = most_gathered(values, costs, 12)
+    feasible = [s for s in SUBSETS if sum(costs[i] for i in s) <= 12]
+    assert max(sum(values[i] for i in s) / whole for s in feasible) <= values.max() + 1e-12
+    by_token = sorted((v / c for v, c in zip(values.tolist(), costs, strict=True) for _ in range(c)), reverse=True)
+    assert whole == pytest.approx(max(1.0, sum(by_token[:12]) / values.max()))
+
+
+def test_a_full_budget_of_equals_gathers_their_relevance() -> None:
+    """Three of 0.4 fit: 3 * 0.4 / 3."""
+    values = np.full(5, 0.4)
+    term = Gathered(values, most_gathered(values, [10] * 5, 30))
+    assert term([(0, 1, 2), (4,)]) == pytest.approx([0.4, 0.4 / 3])
+    assert most_gathered(np.zeros(2), [1, 1], 2) == 1.0
+    assert most_gathered(np.zeros(0), [], 2) == 1.0
+
+
 def test_one_copy_among_two_and_four() -> None:
     similarity = np.eye(4)
     similarity[0, 1] = similarity[1, 0] = 1.0
@@ -172,7 +210,7 @@ def constant(value: float) -> Term:
 
 
 def test_benefits_add_and_penalties_subtract() -> None:
-    """0.6 * 1 + 0.3 * 0.5 + 0.1 * 0 - 0.3 * 0.5 - 0.1 * 0.4 - 0.02 * 1 = 0.54."""
+    """0.15 * 1 + 0.35 * 0.5 + 0.25 * 0 - 0.3 * 0.5 - 0.1 * 0.4 - 0.02 * 1 = 0.115."""
     utility = WeightedSum.of(
         Weights(),
         coverage=constant(1.0),
@@ -182,13 +220,16 @@ def test_benefits_add_and_penalties_subtract() -> None:
         tokens=constant(0.4),
         order=constant(1.0),
     )
-    assert utility([(0,), (1,)]) == pytest.approx([0.54, 0.54])
-    assert utility.bound((0,), [1]) == pytest.approx(0.54)
+    assert utility([(0,), (1,)]) == pytest.approx([0.115, 0.115])
+    assert utility.bound((0,), [1]) == pytest.approx(0.115)
+    (parts,) = utility.parts([(0,)])
+    assert parts["redundancy"] == pytest.approx(-0.15)
+    assert sum(parts.values()) == pytest.approx(0.115)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_bound_of_a_sum_is_above_everything_between(seed: int) -> None:
-    names = ("coverage", "relevance", "redundancy", "bridge", "tokens", "order")
+    names = ("coverage", "entities", "relevance", "redundancy", "bridge", "tokens", "order")
     utility = WeightedSum.of(Weights(), **{n: make(seed)[0] for n, make in zip(names, TERMS, strict=True)})
     for chosen in SUBSETS:
         left = [i for i in range(N) if i not in chosen]
@@ -196,7 +237,16 @@ def test_the_bound_of_a_sum_is_above_everything_between(seed: int) -> None:
         assert max(utility(between)) <= utility.bound(chosen, left) + 1e-12
 
 
-@pytest.mark.parametrize("wrong", [{"coverage": 0.7}, {"redundancy": 0.9}, {"tokens": -0.1}])
-def test_weights_that_leave_the_scale_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="benefits sum to 1 at most"):
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"coverage": 0.4}, "the benefits sum to 1.25"),
+        ({"likelihood": 0.1}, "the benefits sum to 1.1"),
+        ({"redundancy": 0.9}, "the penalties sum to 1.02"),
+        ({"tokens": -0.1}, "selection.weights.tokens = -0.1"),
+        ({"bridge": float("nan")}, "selection.weights.bridge = nan"),
+    ],
+)
+def test_weights_that_leave_the_scale_are_refused(wrong: dict[str, float], message: str) -> None:
+    with pytest.raises(InvalidConfig, match=message):
         Weights(**wrong)
