@@ -30,6 +30,7 @@ class CacheConfig:
     ttl     seconds a value stays in Redis, 0 for as long as Redis keeps it
     directory  of the files, empty is chunk_states in the home directory;  disk_mb  the most they take
     memory_mb  the most that is kept in the process, in front of redis and files; 0 for nothing
+    loading auto (what the model reads faster than the store gives it is read, by what both took of late), or always
     scheme  how states are stored: bf16, fp16, fp32, int8 (half of it) or int4 (a quarter, for models that allow it)
     warm    passages of added documents are read at once, by the language model of the default pipeline's reranker
     hmac_key_env  the environment variable that holds a secret to seal values with; empty is no seal
@@ -52,6 +53,7 @@ class CacheConfig:
     gate_agreement: float = 0.9
     gate_tau: float = 0.7
     gate_overlap: float = 0.8
+    loading: Literal["auto", "always"] = "auto"
     scheme: Literal["bf16", "fp16", "fp32", "int8", "int4"] = "bf16"
     warm: bool = False
     hmac_key_env: str = ""

@@ -121,6 +121,7 @@ class Caching:
     def library(self, name: str = "") -> ChunkLibrary:
         """The states of a model, "" for the configured one. Raises InvalidConfig for a model that reads nothing."""
         from rag.kv.library import ChunkLibrary
+        from rag.kv.loading import LoadCosts
         from rag.language_model import LanguageModel
         from rag.reranking.icr import lead_of
 
@@ -139,6 +140,7 @@ class Caching:
                     tenant=config.tenant,
                     secret=config.hmac_key,
                     narrow=lambda library: gate.passes(library, STORED),
+                    costs=LoadCosts() if config.loading == "auto" else None,
                 )
             return self._libraries[model.name]
 

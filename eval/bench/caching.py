@@ -21,6 +21,7 @@ from rag.kv.capture import read_chunks
 from rag.kv.compose import Composed, compose
 from rag.kv.disk import DiskStore
 from rag.kv.library import ChunkLibrary
+from rag.kv.loading import LoadCosts
 from rag.kv.memory import MemoryStore
 from rag.kv.modes import Mode, parse_mode
 from rag.kv.redis import RedisStore
@@ -57,6 +58,8 @@ def caching(shape: str, repeats: int) -> Iterator[Figure]:
             warm(redis, chunks, Meter())
             stores.append(("redis", redis))
         yield from _first_token(model, lead, chunks, stores, repeats)
+        for name, library in stores[1:]:
+            yield _choice(name, library, lead, chunks)
         if url is not None:
             yield from _loading(model, lead, chunks, url, repeats)
         yield from _ranking(model, lead, memory, repeats)
@@ -137,6 +140,36 @@ def _composed(library: ChunkLibrary, lead: Ids, chunks: Sequence[Ids], mode: Mod
     found = library.find(chunks, Meter())
     beginning = library.beginning(lead, Meter())[0]
     return compose(library.model, beginning, [found.states[ids] for ids in chunks], mode, Meter(), room=room)
+
+
+# --- loading or reading ---
+
+
+def _choice(name: str, library: ChunkLibrary, lead: Ids, chunks: Sequence[Ids]) -> Figure:
+    """Whether what is chosen by two earlier chunks is the faster for the others, which are then timed both ways."""
+    costs, prefix = LoadCosts(), library.beginning(lead, Meter())[0]
+    store = library.store
+    assert store is not None
+    chooser = ChunkLibrary(library.model, lambda _: lead, store, costs=costs)
+    chooser.find(chunks[:1], Meter())
+    costs.read(len(chunks[1]), seconds(lambda: read_chunks(library.model, chunks[1:2], Meter(), prefix=prefix)))
+    rest = chunks[2:]
+    chosen = costs.worth(store.name, len(rest[0]))
+    loading = seconds(lambda: library.find(rest, Meter())) / len(rest)
+    reading = seconds(lambda: read_chunks(library.model, rest[:2], Meter(), prefix=prefix)) / len(rest[:2])
+    kept = library.cache
+    assert kept is not None
+    nbytes = len(store.get(kept.key(rest[0])) or b"")
+    return Figure(
+        name=f"load or read, {name}: seconds of the other way beside the chosen",
+        measured=(reading / loading) if chosen else (loading / reading),
+        unit="x",
+        relation="value",
+        target=1.0,
+        at_least=True,
+        note=f"chosen: {'load' if chosen else 'read'}; {loading:.3f} s to load a chunk at {nbytes / loading / 1e9:.2f} "
+        f"GB/s, {reading:.3f} s to read it; break-even {nbytes / reading / 1e9:.3f} GB/s",
+    )
 
 
 # --- the way from Redis ---

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from rag.errors import BadCache, CacheUnavailable
 from rag.kv.flight import SingleFlight
 from rag.kv.key import Fingerprint, chunk_key, chunk_prefix
 from rag.kv.layout import StoredChunk, encode, parse
+from rag.kv.loading import LoadCosts
 from rag.kv.quantize import Scheme
 from rag.kv.states import ChunkStates
 from rag.kv.store import ChunkCacheStore, Value
@@ -74,6 +76,40 @@ class ChunkCache:
             values = [None] * len(keys)
         return [self._read(*one, variant) for one in zip(keys, chunks, values, strict=True)]
 
+    def get_worthy(
+        self, chunks: Sequence[Sequence[int]], costs: LoadCosts
+    ) -> tuple[list[ChunkStates | None], dict[int, str]]:
+        """As ``get_many``, but what the model reads faster than it loads is left; and the tier of what was, by place.
+
+        Whether that tier has it is not asked. Tells ``costs`` what loading took.
+        """
+        keys = [self.key(ids) for ids in chunks]
+        tokens = {key: len(ids) for key, ids in zip(keys, chunks, strict=True)}
+        declined: dict[str, str] = {}
+
+        def worth(tier: str, key: str) -> bool:
+            if key in declined or not costs.worth(tier, tokens[key]):
+                declined.setdefault(key, tier)
+                return False
+            return True
+
+        store = self.store if isinstance(self.store, TieredStore) else TieredStore([self.store])
+        failures = store.failures[0]
+        values = store.get_worthy(keys, worth, costs.loaded)
+        if store is not self.store and store.failures[0] > failures:
+            self._unavailable(CacheUnavailable(store.failures[1]))
+        started, found = time.perf_counter(), []
+        for key, ids, value in zip(keys, chunks, values, strict=True):
+            found.append(self._read(key, ids, value, "0"))
+        nbytes = sum(len(value) for value in values if value is not None)
+        costs.decoded(
+            nbytes,
+            sum(len(ids) for ids, value in zip(chunks, values, strict=True) if value is not None),
+            time.perf_counter() - started,
+        )
+        left = {at: declined[key] for at, key in enumerate(keys) if found[at] is None and key in declined}
+        return found, left
+
     def put(self, states: ChunkStates, variant: str = "0", *, cost: float | None = None) -> bool:
         """True where the store keeps them. ``cost``: milliseconds of prefill they save, one a token where not known.
 
@@ -102,6 +138,16 @@ class ChunkCache:
         except CacheUnavailable as error:
             self._unavailable(error)
         return parse(value, secret=self.secret).read()
+
+    def keep_missing(self, states: ChunkStates, *, cost: float | None = None) -> tuple[ChunkStates, bool]:
+        """As ``keep`` of what may be stored already, and whether it was: no tier is sent what it has."""
+        try:
+            value = self._encoded(states, "0")
+        except ValueError:
+            return self.keep(states, cost=cost), False
+        store = self.store if isinstance(self.store, TieredStore) else TieredStore([self.store])
+        there = store.put_missing(self.key(states.ids), value, cost or float(len(states.ids)))
+        return parse(value, secret=self.secret).read(), there
 
     def restored(self, states: ChunkStates) -> ChunkStates:
         """The states as they would come back if they were stored. Raises ValueError as ``put`` does."""

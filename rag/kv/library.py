@@ -17,6 +17,7 @@ from rag.kv.flight import SingleFlight
 from rag.kv.identity import fingerprint_of
 from rag.kv.key import Fingerprint, token_hash
 from rag.kv.layout import rounds
+from rag.kv.loading import LoadCosts
 from rag.kv.quantize import Scheme
 from rag.kv.states import ChunkStates
 from rag.kv.store import ChunkCacheStore
@@ -46,6 +47,7 @@ class ChunkLibrary:
     lead    gives the ids of these tokens; asked when the model is first used
     store   where states are kept; None keeps none
     tenant  a secret salt of the names;  secret  seals the values
+    costs   what loading and reading take: what is read faster than it loads is read; None loads all that is stored
     narrow  says whether states may be stored in 4 bits: asked of the library when the store is first used
     Threads may share it; what several ask for at once is read once. A store that fails is a store without the chunk.
     """
@@ -60,11 +62,14 @@ class ChunkLibrary:
         tenant: str = "",
         secret: bytes = b"",
         narrow: Callable[[ChunkLibrary], bool] = lambda _: False,
+        costs: LoadCosts | None = None,
     ) -> None:
-        self.model, self.store, self.scheme = model, store, scheme
+        self.model, self.store, self.scheme, self.costs = model, store, scheme, costs
         self._lead, self._tenant, self._secret, self._narrow = lead, tenant, secret, narrow
         self._fingerprint: Fingerprint | None = None
         self._lead_ids: Ids | None = None
+        self._cost = 1.0
+        """Milliseconds that a token of prefill took last."""
         self._lock = Lock()
         self._cache: ChunkCache | None = None
         self._beginnings: OrderedDict[Ids, ChunkStates] = OrderedDict()
@@ -152,20 +157,39 @@ class ChunkLibrary:
 
     def _loaded(self, cache: ChunkCache | None, chunks: list[Ids], meter: Meter) -> list[tuple[ChunkStates, bool]]:
         """States, and whether they were read."""
-        found = cache.get_many(chunks) if cache else [None] * len(chunks)
-        missing = [ids for ids, states in zip(chunks, found, strict=True) if states is None]
-        read = iter(self.read(missing, meter))
-        return [(next(read), True) if states is None else (states, False) for states in found]
+        if cache is None:
+            found, left = list[ChunkStates | None]([None] * len(chunks)), dict[int, str]()
+        elif self.costs is None:
+            found, left = cache.get_many(chunks), {}
+        else:
+            found, left = cache.get_worthy(chunks, self.costs)
+        missing = [at for at, states in enumerate(found) if states is None]
+        for at, states in zip(missing, self._read([chunks[at] for at in missing], meter), strict=True):
+            found[at] = self._kept(cache, states, left.get(at, ""), meter)
+        read = set(missing)
+        return [(states, at in read) for at, states in enumerate(found) if states is not None]
 
-    def read(self, chunks: Sequence[Ids], meter: Meter) -> list[ChunkStates]:
-        """The states of each, read now whatever the store has, and stored."""
+    def _read(self, chunks: Sequence[Ids], meter: Meter) -> list[ChunkStates]:
+        """The states of each as the model computes them."""
         if not chunks:
             return []
         prefix = self.beginning(self.lead, meter)[0]
         started = time.perf_counter()
         made = read_chunks(self.model, chunks, meter, prefix=prefix)
-        cache = self.cache
+        tokens, seconds = sum(map(len, chunks)), time.perf_counter() - started
+        self._cost = 1e3 * seconds / tokens
+        if self.costs is not None:
+            self.costs.read(tokens, seconds)
+        return made
+
+    def _kept(self, cache: ChunkCache | None, states: ChunkStates, left: str, meter: Meter) -> ChunkStates:
+        """What was read, as it comes back from the store; ``left`` is the tier that would have been slower, if any."""
         if cache is None:
-            return made
-        cost = 1e3 * (time.perf_counter() - started) / sum(map(len, chunks))
-        return [cache.keep(states, cost=cost * len(states.ids)) for states in made]
+            return states
+        cost = self._cost * len(states.ids)
+        if not left:
+            return cache.keep(states, cost=cost)
+        kept, there = cache.keep_missing(states, cost=cost)
+        if there:
+            meter.reuse.slower[left] = meter.reuse.slower.get(left, 0) + len(states.ids)
+        return kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import ParamSpec, TypeVar
 
@@ -10,6 +11,12 @@ from rag.kv.store import ChunkCacheStore, StoreStats, Tally, Value
 
 P = ParamSpec("P")
 T = TypeVar("T")
+MEMORY = "memory"
+"""The name of the tier in the process."""
+Worth = Callable[[str, str], bool]
+"""(tier, key) -> whether the value is to be fetched from there."""
+Came = Callable[[str, int, float], None]
+"""(tier, bytes, seconds)"""
 
 
 class TieredStore:
@@ -30,13 +37,25 @@ class TieredStore:
         return self.get_many([key])[0]
 
     def get_many(self, keys: Sequence[str]) -> list[Value | None]:
+        return self.get_worthy(keys, lambda tier, key: True, lambda tier, nbytes, seconds: None)
+
+    def get_worthy(self, keys: Sequence[str], worth: Worth, came: Came) -> list[Value | None]:
+        """As ``get_many``, of each tier only what is ``worth`` it; ``came`` is told how long what came took.
+
+        The tier in the process is never asked whether it is worth it.
+        """
         found: dict[str, Value] = {}
         for depth, tier in enumerate(self.tiers):
             missing = [key for key in dict.fromkeys(keys) if key not in found]
             if not missing:
                 break
+            if tier.name != MEMORY:
+                missing = [key for key in missing if worth(tier.name, key)]
             nothing: list[Value | None] = [None] * len(missing)
-            for key, value in zip(missing, self._try(nothing, tier.get_many, missing), strict=True):
+            started = time.perf_counter()
+            values = self._try(nothing, tier.get_many, missing) if missing else []
+            came(tier.name, sum(len(value) for value in values if value is not None), time.perf_counter() - started)
+            for key, value in zip(missing, values, strict=True):
                 if value is not None:
                     found[key] = value
                     for above in self.tiers[:depth]:
@@ -62,6 +81,14 @@ class TieredStore:
         if troubles:
             raise CacheUnavailable(f"not deleted everywhere ({'; '.join(troubles)}); delete again when it answers")
         return max(counts)
+
+    def put_missing(self, key: str, value: Value, cost: float = 1.0) -> bool:
+        """As ``put`` for a value that may well be there: no tier is sent what it has. True where a tier had it."""
+        there = [self._try(False, tier.contains, key) for tier in self.tiers]
+        for tier, has in zip(self.tiers, there, strict=True):
+            if not has:
+                self._try(False, tier.put, key, value, cost)
+        return any(there)
 
     def contains(self, key: str) -> bool:
         return any(self._try(False, tier.contains, key) for tier in self.tiers)

@@ -39,6 +39,7 @@ class Reuse:
     reused  tokens whose states were there;  again  tokens that were computed while putting together, in place or to
             repair them; a layer counts for its share. What was read anew, to be kept, is in neither
     trouble  the last thing that a store did wrong
+    slower   tier -> stored tokens that were read again, as that took less than loading them
     note     what is to be known about the mode, for example that it was not measured on this model
     """
 
@@ -48,12 +49,15 @@ class Reuse:
     again: float = 0.0
     trouble: str = ""
     note: str = ""
+    slower: dict[str, int] = field(default_factory=dict)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader of the request's report should know."""
+        slower = ", ".join(f"{tokens} tokens from {tier}" for tier, tokens in self.slower.items())
+        read = f"reading was faster than loading: {slower}" if slower else ""
         trouble = f"the cache of chunk states had trouble ({self.trouble}); what was missing was computed"
-        return tuple(filter(None, (self.note, trouble if self.trouble else "")))
+        return tuple(filter(None, (self.note, read, trouble if self.trouble else "")))
 
     @property
     def recomputed(self) -> float:
