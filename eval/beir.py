@@ -104,17 +104,22 @@ def _qrels_of(folder: Path, split: str) -> Path:
 
 
 def _read_queries(file: Path) -> dict[str, str]:
+    """Query id to text. Raises InvalidInput with the line's number for what is no query, or one with a second text."""
     queries: dict[str, str] = {}
     for number, line in enumerate(read_lines(file), start=1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-            queries[str(row["_id"])] = str(row["text"])
+            query_id, text = str(row["_id"]), str(row["text"])
         except (ValueError, KeyError, TypeError) as error:
             raise InvalidInput(
                 f'{file}, line {number} is no query ({error!r}); write {{"_id": ..., "text": ...}}'
             ) from error
+        if queries.setdefault(query_id, text) != text:
+            raise InvalidInput(
+                f"{file}, line {number}: query {query_id!r} comes twice with two texts; keep one of them"
+            )
     return queries
 
 

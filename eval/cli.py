@@ -12,6 +12,7 @@ from eval.cli_compare import compare
 from eval.cli_options import MEASURES, Config, Home, Json, Metrics, ResultOut, print_json
 from eval.cli_report import report
 from eval.cli_reproduce import reproduce
+from eval.cli_select import select
 from rag.errors import KvasirError
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.command()(compare)
 app.command()(report)
 app.command()(reproduce)
+app.command()(select)
 
 
 def main() -> None:
@@ -90,19 +92,24 @@ def score(
     """Score a TREC run; judged queries that it lacks count 0."""
     from eval.commands import score_run
 
-    scores, unjudged = score_run(qrels, run, metrics)
+    scored = score_run(qrels, run, metrics)
+    scores = scored.scores
     if as_json:
         queries = {"per_query": scores.per_query} if per_query else {}
-        judged = len(scores.per_query)
-        print_json({"metrics": scores.values, "judged_queries": judged, "unjudged_queries": unjudged, **queries})
+        counts = {
+            "judged_queries": len(scores.per_query),
+            "unjudged_queries": scored.unjudged,
+            "missing_queries": scored.missing,
+        }
+        print_json({"metrics": scores.values, **counts, "notes": scored.notes, **queries})
         return
     from rich.console import Console
 
     from eval.report import show_scores
 
     show_scores(scores, Console(), per_query=per_query)
-    if unjudged:
-        typer.echo(f"{unjudged} queries of the run have no judgements and are left out")
+    for note in scored.notes:
+        typer.echo(note)
 
 
 @app.command()

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.beir import fullest, load_dataset, read_folder, read_lines, read_qrels
+from eval.beir import fullest, load_dataset, read_folder, read_qrels
 from eval.comparison import Comparison, Rules, compare
 from eval.indexing import index
 from eval.measures import Scores, parse_measures
 from eval.measures import score as measured
 from eval.report import Report
 from eval.run import evaluate
-from eval.systems import load_systems
-from eval.trec import Qrels, format_run, parse_run
+from eval.systems import gaps, irrelevant, load_systems
+from eval.trec import Qrels, format_run
 from indexes.durable import write_atomic
 from rag.assemble import Engine
 from rag.config import Settings
@@ -52,6 +53,7 @@ def run_beir(
     if run_out is not None:
         write_atomic(run_out, "".join(format_run(evaluated.run, chosen.name)).encode())
     scores = measured(dataset.qrels, evaluated.run, measures)
+    unknown = _unknown(engine, indexed.name, dataset.qrels)
     report = Report(
         dataset=dataset,
         pipeline=chosen.name,
@@ -61,6 +63,7 @@ def run_beir(
         indexed=indexed,
         evaluated=evaluated,
         scores=scores,
+        unknown=unknown,
     )
     write_result(result_out, report.result)
     return report
@@ -79,6 +82,22 @@ def write_result(file: Path | None, content: Callable[[], Mapping[str, Any]]) ->
         write_atomic(file, json.dumps(content(), ensure_ascii=False, indent=1).encode())
 
 
+def _unknown(engine: Engine, collection: str, qrels: Qrels) -> int:
+    """How many relevant documents the collection lacks, so that no pipeline could find them.
+
+    Raises InvalidInput where it has none of them: then it is another set's collection.
+    """
+    opened = engine.collection(collection)
+    relevant = {doc_id for grades in qrels.values() for doc_id, grade in grades.items() if grade > 0}
+    unknown = {doc_id for doc_id in relevant if opened.document(doc_id) is None}
+    if relevant and unknown == relevant:
+        raise InvalidInput(
+            f"none of the {len(relevant)} relevant documents is in the collection {collection!r}, for example "
+            f"{min(unknown)!r}; do collection and judgements belong to the same set?"
+        )
+    return len(unknown)
+
+
 def _may_hit_themselves(engine: Engine, collection: str, queries: Iterable[str]) -> bool:
     """True where a query bears the id of a document: then its own document may be found, and is taken out."""
     opened = engine.collection(collection)
@@ -91,15 +110,29 @@ def _deep_enough(settings: Settings, pipeline: str | None, overrides: Mapping[st
     return {"depth": max(fetch, configured), **overrides}
 
 
-def score_run(qrels: Path, run: Path, metrics: str) -> tuple[Scores, int]:
-    """The scores of a TREC run file, and how many of its queries are not judged and were left out."""
+@dataclass(frozen=True, slots=True)
+class RunScores:
+    """A run's scores, how many of its queries are not judged, how many judged ones it lacks, and what to know."""
+
+    scores: Scores
+    unjudged: int
+    missing: int
+    notes: Sequence[str]
+
+
+def score_run(qrels: Path, run: Path, metrics: str) -> RunScores:
+    """The scores of a TREC run file; judged queries that it lacks count 0, those without judgements nothing."""
     measures, judged = parse_measures(metrics), read_qrels(qrels)
-    ranked = parse_run(read_lines(run), str(run))
-    if not ranked:
-        raise InvalidInput(f"{run} holds no result; lines are 'qid Q0 docid rank score tag'")
+    (system,) = load_systems([run])
+    ranked = system.run
     if ranked.keys().isdisjoint(judged):
         raise InvalidInput(f"no query of {run} is judged in {qrels}; do they belong to the same set?")
-    return measured(judged, ranked, measures), len(ranked.keys() - judged.keys())
+    return RunScores(
+        measured(judged, ranked, measures),
+        len(ranked.keys() - judged.keys()),
+        len(judged.keys() - ranked.keys()),
+        [*irrelevant(judged), *gaps(system, judged)],
+    )
 
 
 def compare_files(

@@ -9,7 +9,7 @@ from typing import Any
 
 from eval.measures import Scores
 from eval.significance import TIE, Paired, holm, paired
-from eval.systems import System, gaps, judgements, scored, texts
+from eval.systems import System, gaps, irrelevant, judgements, scored, texts
 from eval.trec import Qrels, Run
 from rag.errors import InvalidInput
 
@@ -123,7 +123,7 @@ def compare(
         queries=len(judged),
         scores=scores,
         pairs=_corrected(pairs),
-        notes=[note for system in systems for note in gaps(system, judged)],
+        notes=[*irrelevant(judged), *(note for system in systems for note in gaps(system, judged))],
     )
 
 

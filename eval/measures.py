@@ -53,11 +53,13 @@ def _parsed(name: str) -> Any:
 def score(qrels: Qrels, run: Run, measures: Sequence[Any]) -> Scores:
     """The measures of a run, judged queries without results counting 0, queries without judgements nothing.
 
-    ir-measures' providers break ties differently, so each is handed the run's order as scores that cannot tie.
+    An empty list is as a missing one. ir-measures' providers break ties differently, so each is handed the run's
+    order as scores that cannot tie.
     Raises InvalidInput for a document that comes twice: it would be counted twice.
     """
-    given = {query_id: _by_rank(query_id, run[query_id]) for query_id in qrels if query_id in run}
-    result = _COMPUTE.calc(measures, {query_id: dict(grades) for query_id, grades in qrels.items()}, given)
+    ordered = sorted(qrels)  # a sum of floats depends on the order, a mean may not depend on that of lines
+    given = {query_id: _by_rank(query_id, run[query_id]) for query_id in ordered if run.get(query_id)}
+    result = _COMPUTE.calc(measures, {query_id: dict(qrels[query_id]) for query_id in ordered}, given)
     per_query: dict[str, dict[str, float]] = {query_id: {} for query_id in qrels}
     for metric in result.per_query:
         per_query[metric.query_id][str(metric.measure)] = float(metric.value)

@@ -14,7 +14,7 @@ from eval.indexing import Indexed
 from eval.machine import command, commit, hardware, peak_memory_mb, versions
 from eval.measures import Scores
 from eval.run import Evaluated, percentile
-from eval.systems import result
+from eval.systems import irrelevant, result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +22,7 @@ class Report:
     """One pipeline on one split.
 
     overrides   the pipeline's keys that were changed for this run
+    unknown     relevant documents that the collection lacks
     depth       documents of a query that were scored;  candidates  the pipeline's own depth
     """
 
@@ -33,6 +34,7 @@ class Report:
     indexed: Indexed
     evaluated: Evaluated
     scores: Scores
+    unknown: int
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; times of queries in milliseconds, of the build in seconds."""
@@ -47,6 +49,7 @@ class Report:
             "queries": len(evaluated.seconds),
             "judged_queries": len(self.dataset.qrels),
             "self_hits_removed": evaluated.self_hits_removed,
+            "unknown_documents": self.unknown,
             "latency_ms": {
                 "p50": _milliseconds(percentile(evaluated.seconds, 0.5)),
                 "p95": _milliseconds(percentile(evaluated.seconds, 0.95)),
@@ -102,7 +105,9 @@ class Report:
             )
         if judged > asked:
             said.append(f"{judged - asked} judged queries have no text and score 0")
-        return said
+        if self.unknown:
+            said.append(f"{self.unknown} relevant documents are not in the collection; no pipeline could find them")
+        return said + irrelevant(self.dataset.qrels)
 
 
 def _milliseconds(seconds: float) -> float:

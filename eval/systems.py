@@ -166,4 +166,21 @@ def gaps(system: System, qrels: Qrels) -> list[str]:
         said.append(f"{system.name}: {len(missing)} judged queries have no result and score 0, first {missing[0]!r}")
     if extra := sorted(system.run.keys() - qrels.keys()):
         said.append(f"{system.name}: {len(extra)} queries are not judged and left out, first {extra[0]!r}")
+    if not any(
+        document.doc_id in qrels[query_id] for query_id in shared(system, qrels) for document in system.run[query_id]
+    ):
+        said.append(
+            f"{system.name}: no document is judged for the query it stands under; are these ids of the same set?"
+        )
     return said
+
+
+def shared(system: System, qrels: Qrels) -> list[str]:
+    """Judged queries that the system has results for, in order."""
+    return sorted(system.run.keys() & qrels.keys())
+
+
+def irrelevant(qrels: Qrels) -> list[str]:
+    """What has to be said of queries without a relevant document, which count 0 whatever a system does."""
+    empty = sorted(query_id for query_id, grades in qrels.items() if not any(grade > 0 for grade in grades.values()))
+    return [f"{len(empty)} judged queries have no relevant document and count 0, first {empty[0]!r}"] if empty else []

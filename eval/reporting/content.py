@@ -9,7 +9,7 @@ from typing import Any
 from eval.comparison import Comparison, Rules, compare
 from eval.measures import Scores
 from eval.reporting.pareto import Point
-from eval.systems import System, gaps, judgements, scored, texts
+from eval.systems import System, gaps, irrelevant, judgements, scored, texts
 from eval.trec import Qrels
 
 PROVENANCE = ("command", "commit", "encoder", "model", "overrides", "seed", "versions", "hardware")
@@ -122,9 +122,7 @@ def content(
     """The report over the systems, each pair tested where there are several. Raises InvalidInput as ``compare``."""
     judged = judgements(systems, qrels)
     alone = len(systems) == 1
-    comparison = (
-        None if alone else compare(systems, measures, qrels=qrels, queries=queries, baseline=None, rules=rules)
-    )
+    comparison = None if alone else compare(systems, measures, qrels=qrels, queries=queries, baseline=None, rules=rules)
     return Content(
         title=title or _title(systems),
         measures=[str(measure) for measure in measures],
@@ -134,13 +132,20 @@ def content(
         scores=scored(systems, judged, measures),
         costs={system.name: _costs(system.summary) for system in systems},
         comparison=comparison,
-        notes=[note for system in systems for note in [*gaps(system, judged), *_own_notes(system)]],
+        notes=[
+            *irrelevant(judged),
+            *(note for system in systems for note in [*gaps(system, judged), *_own_notes(system)]),
+        ],
     )
 
 
 def _title(systems: Sequence[System]) -> str:
     sets = sorted(
-        {" ".join(filter(None, (said["dataset"], said.get("split")))) for s in systems if "dataset" in (said := s.summary)}
+        {
+            " ".join(filter(None, (said["dataset"], said.get("split"))))
+            for s in systems
+            if "dataset" in (said := s.summary)
+        }
     )
     return f"Evaluation on {', '.join(sets)}" if sets else "Evaluation"
 

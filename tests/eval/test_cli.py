@@ -36,6 +36,7 @@ SCHEMA = an_object(
         "queries": COUNT,
         "judged_queries": COUNT,
         "self_hits_removed": COUNT,
+        "unknown_documents": COUNT,
         "latency_ms": an_object({"p50": NUMBER, "p95": NUMBER}),
         "stages_ms": {"type": "object", "additionalProperties": NUMBER, "minProperties": 1},
         "stages_latency_ms": {

@@ -90,8 +90,9 @@ def test_what_is_no_measure_is_refused_with_known_ones(bad: str) -> None:
 def test_scoring_a_file_reports_unjudged_queries(tmp_path: Path) -> None:
     (tmp_path / "qrels").write_text("q 0 a 1\n")
     (tmp_path / "run").write_text("q Q0 a 1 1 t\nother Q0 a 1 1 t\n")
-    scores, unjudged = score_run(tmp_path / "qrels", tmp_path / "run", "nDCG@10")
-    assert (dict(scores.values), unjudged) == ({"nDCG@10": 1.0}, 1)
+    scored = score_run(tmp_path / "qrels", tmp_path / "run", "nDCG@10")
+    assert (dict(scored.scores.values), scored.unjudged, scored.missing) == ({"nDCG@10": 1.0}, 1, 0)
+    assert scored.notes == ["run: 1 queries are not judged and left out, first 'other'"]
 
 
 def test_a_run_for_another_set_is_refused(tmp_path: Path) -> None:
@@ -113,13 +114,13 @@ def test_a_run_for_another_set_is_refused(tmp_path: Path) -> None:
 )
 def test_published_runs_of_trec_dl19_have_their_published_score(name: str, expected: float) -> None:
     pool = shared_data("trec-dl19-pool")
-    scores, unjudged = score_run(pool / "qrels.full.txt", pool / "runs" / f"{name}.trec", "nDCG@10")
-    assert (len(scores.per_query), unjudged) == (43, 0)
-    assert scores.values["nDCG@10"] == pytest.approx(expected, abs=0.00005)
+    scored = score_run(pool / "qrels.full.txt", pool / "runs" / f"{name}.trec", "nDCG@10")
+    assert (len(scored.scores.per_query), scored.unjudged, scored.missing, scored.notes) == (43, 0, 0, [])
+    assert scored.scores.values["nDCG@10"] == pytest.approx(expected, abs=0.00005)
 
 
 def test_a_run_with_rounded_scores_is_worth_what_trec_eval_says() -> None:
     """RepLLaMA's file holds scores of three digits, so most are ties: .7445 by its ranks, .7384 for trec_eval."""
     pool = shared_data("trec-dl19-pool")
-    scores, _ = score_run(pool / "qrels.full.txt", pool / "runs" / "REP_LLAMA.trec", "nDCG@10")
-    assert scores.values["nDCG@10"] == pytest.approx(0.7384, abs=0.00005)
+    scored = score_run(pool / "qrels.full.txt", pool / "runs" / "REP_LLAMA.trec", "nDCG@10")
+    assert scored.scores.values["nDCG@10"] == pytest.approx(0.7384, abs=0.00005)
