@@ -12,13 +12,14 @@ import msgspec
 from litestar import post
 from litestar.response.base import ASGIResponse
 from litestar.response.streaming import ASGIStreamingResponse
+from msgspec import UNSET
 
 from api.bodies import decode, decoder
 from api.errors import problem_of
-from api.explain import numbered, trace
+from api.explain import numbered, selection, trace
 from api.openapi import documented
 from api.request_id import request_id
-from api.schemas import AnswerRequest, AnswerResponse, CitedPlace, TokenUsage, Trace
+from api.schemas import AnswerRequest, AnswerResponse, CitedPlace, PipelineChoice, TokenUsage, Trace
 from api.search import chosen_pipeline
 from api.service import JSON, Call, Connection, service_of
 from api.waiting import while_connected
@@ -36,6 +37,7 @@ EXAMPLES = {
     "A question": {"collection": "demo", "question": "How do plants make sugar?"},
     "As a stream": {"collection": "demo", "question": "What pumps blood?", "stream": True, "budget": 300},
     "Everything explained": {"collection": "demo", "question": "What pumps blood?", "k": 5, "explain": True},
+    "Sources by search": {"collection": "demo", "question": "What pumps blood?", "selector": "search", "budget": 300},
 }
 
 _HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
@@ -46,7 +48,8 @@ _HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
     status_code=200,
     summary="Answer a question",
     description="An answer from the best chunks, each statement cited. With `stream` as server-sent events: "
-    "`sources`, then `token`s, `citations`, `answer`, `usage` and `done`; `error` where it breaks off.",
+    "`sources`, with `explain` a `selection`, then `token`s, `citations`, `answer`, `usage` and `done`; `error` where "
+    "it breaks off.",
     operation_class=documented(AnswerRequest, EXAMPLES, {200: (AnswerResponse,)}, events=True),
 )
 async def answer(request: Connection) -> ASGIResponse:
@@ -87,7 +90,8 @@ class _Asking:
     def of(cls, call: Call, asked: AnswerRequest) -> _Asking:
         started = time.perf_counter()
         default = call.engine.settings.answer_pipeline
-        pipeline = chosen_pipeline(call.engine, asked.collection, asked.pipeline, default)
+        wanted = with_selector(asked.pipeline, asked.selector)
+        pipeline = chosen_pipeline(call.engine, asked.collection, wanted, default)
         chosen = None if asked.filter is None else parse_filter(asked.filter)
         snapshot = call.engine.collection(asked.collection).snapshot()
         return cls(asked, pipeline, Query(asked.question, filter=chosen), snapshot, call.request_id, started)
@@ -104,11 +108,14 @@ class _Asking:
             degraded(given),
             list(given.notes),
             self._trace(given),
+            selection(given.context, self.asked.explain),
         )
 
     def streamed(self, emit: Emit) -> None:
         context = self.pipeline.context(self.query, self.asked.budget, self.asked.k)
         emit(event("sources", {"sources": numbered(context, self.asked.explain)}))
+        if (chosen := selection(context, self.asked.explain)) is not UNSET:
+            emit(event("selection", {"selection": chosen}))
         given = self._spoken(context, emit)
         emit(event("citations", {"citations": cited(given)}))
         said = {"answer": clean_text(given.text), "found": given.found, "generator": given.generator}
@@ -131,6 +138,14 @@ class _Asking:
         reports = reports_of(given.context.ranking, given.context.report, given.report)
         seconds = time.perf_counter() - self.started
         return trace(self.request_id, self.snapshot, self.pipeline.name, reports, seconds)
+
+
+def with_selector(wanted: PipelineChoice | None, selector: str | None) -> PipelineChoice | None:
+    """The pipeline with another selector where one is named."""
+    if selector is None:
+        return wanted
+    named = {"name": wanted} if isinstance(wanted, str) else dict(wanted or {})
+    return {**named, "select": selector}
 
 
 def cited(given: Answer) -> list[CitedPlace]:

@@ -6,8 +6,19 @@ from collections.abc import Callable, Iterable
 
 from msgspec import UNSET, UnsetType
 
-from api.schemas import NumberedSource, Result, StageScore, StageTrace, Trace
+from api.schemas import (
+    BestSetSoFar,
+    NumberedSource,
+    Result,
+    Selection,
+    StageScore,
+    StageTrace,
+    Trace,
+    TreeBranch,
+    WeighedChunk,
+)
 from indexes.snapshot import Snapshot
+from rag.choice import Weighed
 from rag.values import Context, Hit, Ranking, StageReport
 
 Explain = Callable[[Hit], list[StageScore] | UnsetType]
@@ -73,6 +84,28 @@ def numbered(context: Context, explained: bool) -> list[NumberedSource]:
         )
         for number, hit in enumerate(context.hits, start=1)
     ]
+
+
+def selection(context: Context, explained: bool) -> Selection | UnsetType:
+    """Why the sources are these, where that is asked for and the selector says it."""
+    choice = context.choice
+    if choice is None or not explained:
+        return UNSET
+    return Selection(
+        choice.selector,
+        choice.utility,
+        choice.evaluations,
+        choice.tokens,
+        choice.end,
+        [BestSetSoFar(best.evaluations, best.utility, list(best.chunk_ids)) for best in choice.bests],
+        [_weighed(weighed) for weighed in choice.chosen],
+        [_weighed(weighed) for weighed in choice.rejected],
+        [TreeBranch(b.parent, b.added or None, b.utility, b.best, b.visits, b.closed) for b in choice.tree],
+    )
+
+
+def _weighed(weighed: Weighed) -> WeighedChunk:
+    return WeighedChunk(weighed.chunk_id, weighed.gain, weighed.by, dict(weighed.terms), weighed.instead_of or None)
 
 
 def trace(request_id: str, snapshot: Snapshot, pipeline: str, reports: Iterable[StageReport], seconds: float) -> Trace:

@@ -142,6 +142,9 @@ class AnswerRequest(Request):
     """A question to be answered from a collection.
 
     budget  tokens of sources that go into the answer
+    selector  who chooses them, in place of the pipeline's ``select``: budget, mmr, search, greedy, beam, local, mcts,
+            exact
+    explain say what every stage made of each source, and why each candidate is a source or not
     stream  answer with server-sent events: sources, token..., citations, answer, usage, done
     """
 
@@ -149,6 +152,7 @@ class AnswerRequest(Request):
     question: str
     k: Int64 | None = None
     budget: Int64 | None = None
+    selector: str | None = None
     filter: dict[str, Any] | None = None
     pipeline: PipelineChoice | None = None
     stream: bool = False
@@ -181,6 +185,57 @@ class NumberedSource(Struct, frozen=True):
     explain: list[StageScore] | UnsetType = UNSET
 
 
+class BestSetSoFar(Struct, frozen=True):
+    """From this evaluation on the best set of chunks known was this one."""
+
+    evaluations: int
+    utility: float
+    chunk_ids: list[str]
+
+
+class WeighedChunk(Struct, frozen=True):
+    """A candidate and why it is a source or not.
+
+    gain   what the set would lose without it, or for a rejected one what it would gain by it
+    by     the term that speaks for it most, or what kept it out: a term, budget, size, most, limit, depth or empty
+    terms  what each term adds to the gain;  instead_of  the source in whose place it was tried, null beside all of them
+    """
+
+    chunk_id: str
+    gain: float
+    by: str
+    terms: dict[str, float]
+    instead_of: str | None
+
+
+class TreeBranch(Struct, frozen=True):
+    """A node of the search tree: its parent's set and the chunk ``added``; the root has parent -1 and adds null."""
+
+    parent: int
+    added: str | None
+    utility: float
+    best: float
+    visits: int
+    closed: bool
+
+
+class Selection(Struct, frozen=True):
+    """How the sources were chosen from the candidates; ``tree`` has parents first, and is empty where none grew.
+
+    end  optimal, complete, limit, or fill where chunks were taken by rank
+    """
+
+    selector: str
+    utility: float
+    evaluations: int
+    tokens: int
+    end: str
+    best_sets: list[BestSetSoFar]
+    chosen: list[WeighedChunk]
+    rejected: list[WeighedChunk]
+    tree: list[TreeBranch]
+
+
 class TokenUsage(Struct, frozen=True):
     """Tokens by the generator's tokenizer."""
 
@@ -200,6 +255,7 @@ class AnswerResponse(Struct, frozen=True):
     degraded: list[str]
     notes: list[str]
     trace: Trace
+    selection: Selection | UnsetType = UNSET
 
 
 # --- health ---

@@ -81,6 +81,10 @@ def ask(
     name: Annotated[str, typer.Argument(help="Collection, alias or name@version.")],
     question: str,
     budget: Annotated[int | None, typer.Option(help="Tokens of sources the answer may be made from.")] = None,
+    selector: Annotated[
+        str | None, typer.Option(help="Who chooses the sources: budget, mmr, search, greedy, beam, local, mcts, exact.")
+    ] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Say why each candidate is a source or not.")] = False,
     generate: Annotated[str | None, typer.Option(help="Who answers: extractive, local or remote.")] = None,
     model: ModelName = "",
     pipeline: PipelineName = None,
@@ -93,8 +97,10 @@ def ask(
     """Answer a question with citations."""
     from rag.cli_answers import show_answer
 
-    chosen = [*(sets or []), *([f"generate={generate}"] if generate else [])]
-    show_answer(engine_of(home, config, model), name, question, budget, pipeline, chosen, filter_text, as_json)
+    named = {"generate": generate, "select": selector}
+    chosen = [*(sets or []), *(f"{key}={value}" for key, value in named.items() if value)]
+    engine = engine_of(home, config, model)
+    show_answer(engine, name, question, budget, pipeline, chosen, filter_text, as_json, explain)
 
 
 @app.command()

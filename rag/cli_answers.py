@@ -57,6 +57,7 @@ def show_answer(
     sets: Sequence[str],
     filter_text: str | None,
     as_json: bool,
+    explain: bool = False,
 ) -> None:
     chosen = engine.pipeline(name, pipeline or engine.settings.answer_pipeline, parse_overrides(sets))
     started = time.perf_counter()
@@ -64,7 +65,9 @@ def show_answer(
     seconds = time.perf_counter() - started
     stages = trace(answer.context.ranking, answer.context.report, answer.report)
     if as_json:
-        _print_json(_answer(question, answer) | {"trace": cli_trace.as_json(stages, seconds)})
+        said = _answer(question, answer) | {"trace": cli_trace.as_json(stages, seconds)}
+        choice = {"selection": cli_trace.choice_as_json(answer.context.choice)} if explain else {}
+        _print_json(said | choice)
         return
     typer.echo(f"\nQ: {question}\n")
     typer.echo(textwrap.fill(answer.text, 100))
@@ -73,6 +76,8 @@ def show_answer(
     for number, hit in enumerate(answer.context.hits, start=1):
         mark = "*" if number in cited else " "
         typer.echo(f" {mark}[{number}] {hit.chunk.id}  {_short(hit.chunk.title or hit.chunk.text, 80)}")
+    if explain and answer.context.choice is not None:
+        cli_trace.say_choice(answer.context.choice)
     for note in answer.notes:
         typer.echo(f"note: {note}")
     typer.echo("")

@@ -90,6 +90,33 @@ def test_explain_names_the_stages_of_each_source(client: Client) -> None:
         assert source["explain"][-1]["score"] == source["raw_score"]
 
 
+@pytest.mark.parametrize("selector", ["search", "mcts", "beam", "greedy", "local", "exact"])
+def test_a_searching_selector_says_why_its_sources_are_these(client: Client, selector: str) -> None:
+    body = ask(client, selector=selector, budget=60, explain=True).json()
+    said = body["selection"]
+    assert said["selector"] == selector
+    assert body["trace"]["stages"][-2]["notes"][0].startswith(f"{selector}: utility")
+    assert sorted(w["chunk_id"] for w in said["chosen"]) == sorted(s["chunk_id"] for s in body["sources"])
+    assert said["best_sets"][-1]["utility"] == pytest.approx(said["utility"])
+    assert sorted(said["best_sets"][-1]["chunk_ids"]) == sorted(s["chunk_id"] for s in body["sources"])
+    assert sum(said["chosen"][0]["terms"].values()) == pytest.approx(said["chosen"][0]["gain"]) != 0
+    assert said["rejected"]
+    assert all(weighed["by"] for weighed in said["rejected"])
+    assert bool(said["tree"]) == (selector in ("search", "mcts"))
+
+
+def test_selection_is_told_only_where_it_is_asked_for(client: Client) -> None:
+    assert "selection" not in ask(client, selector="search").json()
+    by_rank = ask(client, explain=True).json()["selection"]
+    assert (by_rank["selector"], by_rank["end"], by_rank["tree"]) == ("budget", "fill", [])
+
+
+def test_a_selector_goes_with_a_pipeline_by_name_or_by_keys(client: Client) -> None:
+    for pipeline in ("bm25", {"name": "bm25", "order": "document"}, {"order": "document"}):
+        assert ask(client, pipeline=pipeline, selector="mcts", explain=True).json()["selection"]["selector"] == "mcts"
+    assert_problem(ask(client, selector="best"), 422, "invalid_pipeline")
+
+
 @pytest.mark.parametrize(
     "wrong", [{"budget": -1}, {"budget": 10**9}, {"k": 0}, {"question": " "}, {"question": "x" * 9000}]
 )
@@ -107,10 +134,11 @@ def test_a_stream_tells_the_same_in_order(client: Client) -> None:
     names = [name for name, _ in told]
     tokens = names.count("token")
     assert tokens > 1
-    assert names == ["sources", *["token"] * tokens, "citations", "answer", "usage", "done"]
+    assert names == ["sources", "selection", *["token"] * tokens, "citations", "answer", "usage", "done"]
     data = dict(told)
     assert "".join(piece["text"] for name, piece in told if name == "token") == whole["answer"]
     assert data["sources"]["sources"] == whole["sources"]
+    assert data["selection"]["selection"] == whole["selection"]
     assert data["citations"]["citations"] == whole["citations"]
     for key in ("answer", "found", "generator", "degraded", "notes"):
         assert data["answer"][key] == whole[key]

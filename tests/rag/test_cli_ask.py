@@ -48,6 +48,21 @@ def test_json_has_the_usage_and_the_trace(small_home: Home, model: Path) -> None
     assert stage["first_token"] > 0
 
 
+def test_a_selector_explains_each_candidate(small_home: Home) -> None:
+    shown = ask(small_home, "--selector", "search", "--budget", 60, "--explain")
+    assert "Selection by search (utility 0." in shown
+    assert "  + " in shown
+    assert "  - " in shown
+    body = json.loads(ask(small_home, "--selector", "search", "--budget", 60, "--explain", "--json"))
+    said = body["selection"]
+    assert {w["chunk_id"] for w in said["chosen"]} == {source["chunk_id"] for source in body["sources"]}
+    for weighed in said["chosen"]:
+        assert f"  + {weighed['chunk_id']}  {weighed['by']}: {weighed['gain']:+.4f} = " in shown
+    assert "by rank while they fit" in ask(small_home, "--explain")
+    with pytest.raises(InvalidConfig, match="did you mean 'search'"):
+        ask(small_home, "--selector", "serch")
+
+
 def test_without_a_model_it_says_what_to_do(small_home: Home) -> None:
     with pytest.raises(InvalidConfig, match="no language model is set"):
         ask(small_home, "--generate", "local")
