@@ -180,7 +180,8 @@ class Caching:
 
     def add(self, collection: Collection, documents: Sequence[Document], encoder: TextEncoder) -> tuple[Change, str]:
         """Add documents; what was read of those they replace is forgotten. The change, and what went wrong beside."""
-        replaced = self._chunks(collection, [document.id for document in documents]) if self.holds else []
+        ids = [document.id for document in documents]
+        replaced = self._chunks(collection, ids) if self.store is not None else []
         change = collection.add(documents, encoder)
         forgotten = self.forget(replaced) if replaced else Forgotten()
         added = self._chunks(collection, [document.id for document in documents]) if self._settings.cache.warm else []
@@ -188,7 +189,7 @@ class Caching:
 
     def delete(self, collection: Collection, doc_ids: Sequence[str]) -> tuple[Change, Forgotten]:
         """Delete documents, and what any model read of them."""
-        gone = self._chunks(collection, doc_ids) if self.holds else []
+        gone = self._chunks(collection, doc_ids) if self.store is not None else []
         change = collection.delete(doc_ids)
         return change, self.forget(gone) if gone else Forgotten()
 
@@ -226,7 +227,13 @@ class Caching:
         Known models are those of the settings and those in MODELS. Never raises for a store or a model: says so.
         """
         store = self.store
-        if store is None or not self.holds:
+        if store is None:
+            return Forgotten()
+        if not self.holds:
+            try:
+                store.outdate()  # another process may still have copies in memory
+            except CacheUnavailable as error:
+                return Forgotten(trouble=_without_places(error))
             return Forgotten()
         from rag.kv.forgetting import forget_beginnings
 

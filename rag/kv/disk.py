@@ -19,6 +19,7 @@ from pathlib import Path
 from threading import Lock
 from urllib.parse import quote, unquote
 
+from indexes.durable import write_atomic
 from rag.errors import CacheUnavailable
 from rag.kv.ledger import Ledger
 from rag.kv.store import StoreStats, Tally, Value
@@ -85,6 +86,18 @@ class DiskStore:
     def contains(self, key: str) -> bool:
         with self._reported("read"):
             return self._file(key).is_file()
+
+    def generation(self) -> bytes:
+        with self._reported("read"):
+            try:
+                return (self.root / "generation").read_bytes()
+            except FileNotFoundError:
+                return b""
+
+    def outdate(self) -> None:
+        """A directory that is not there has been copied by nobody."""
+        with self._reported("written"), suppress(FileNotFoundError):
+            write_atomic(self.root / "generation", os.urandom(16))
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         with self._reported("read"):

@@ -30,6 +30,8 @@ def forget_beginnings(store: ChunkCacheStore, passages: Iterable[Sequence[int]])
             doomed.update(*(stored[digest] for digest in _beginnings(passage) if digest in stored))
     chosen = sorted(doomed)
     deleted = sum(store.delete(chosen[at : at + _AT_ONCE]) for at in range(0, len(chosen), _AT_ONCE))
+    if isinstance(store, TieredStore) and not troubles:
+        store.outdate()  # another process may have in memory what no tier has any more
     if troubles:
         raise CacheUnavailable("; ".join(troubles))
     return deleted

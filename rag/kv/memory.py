@@ -70,6 +70,10 @@ class MemoryStore:
             return self._tally.stats(self.name, len(self._values), self._worth.nbytes)
 
     def close(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Drop everything."""
         with self._lock:
             self._values.clear()
             self._worth = Worth()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ from rag.kv.wire import fetch
 P = ParamSpec("P")
 T = TypeVar("T")
 _DEAD = (RedisConnectionError, RedisTimeoutError, OSError, ClusterDownError, RedisClusterException)
+_GENERATION = "generation:kv"
+"""No name of a value begins so."""
 _AT_ONCE = 8
 """Values asked for before the first is read."""
 
@@ -99,6 +102,13 @@ class RedisStore:
             return False
         rest = segments.names(key, count)
         return count == 1 or (count > 1 and self._call(lambda client: client.exists(*rest)) == len(rest))
+
+    def generation(self) -> bytes:
+        found: bytes | None = self._call(lambda client: client.get(_GENERATION))
+        return found or b""
+
+    def outdate(self) -> None:
+        self._call(lambda client: client.set(_GENERATION, os.urandom(16)))
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         return (name for name in self._names(prefix) if not segments.is_piece(name))

@@ -78,6 +78,19 @@ class ChunkCacheStore(Protocol):
         ...
 
 
+@runtime_checkable
+class SharedStore(Protocol):
+    """A store that several processes have, so that one of them can tell the others what is no longer to be used."""
+
+    def generation(self) -> bytes:
+        """A mark that is another after every ``outdate``; empty before the first, or where the store has lost it."""
+        ...
+
+    def outdate(self) -> None:
+        """Whatever was copied from here before may have been deleted. Raises CacheUnavailable."""
+        ...
+
+
 class Tally:
     """Counters of one store. Increments are not atomic across threads; they are for reading, not for deciding."""
 

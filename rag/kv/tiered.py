@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from threading import Lock
 from typing import ParamSpec, TypeVar
 
 from rag.errors import CacheUnavailable
-from rag.kv.store import ChunkCacheStore, StoreStats, Tally, Value
+from rag.kv.memory import MemoryStore
+from rag.kv.store import ChunkCacheStore, SharedStore, StoreStats, Tally, Value
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -25,6 +27,11 @@ class TieredStore:
     get, get_many, put, contains, keys and stats never raise for a tier that does not answer: it is passed over, and
     ``stats`` and ``tiers_stats`` say so. delete tries every tier and raises CacheUnavailable when one of them did not
     answer: what must not be kept may still be there.
+
+    Where a tier is shared with other processes, what they delete there leaves the memory of this one: every ``get``
+    first compares the tier's generation with the one it saw last, and drops all of its memory where they differ. A
+    deletion ends with a new one, and what was on its way meanwhile is not kept. So nothing comes out of a ``get`` whose
+    deletion had ended before it began, except while the shared tier does not answer.
     """
 
     def __init__(self, tiers: Sequence[ChunkCacheStore]) -> None:
@@ -32,6 +39,10 @@ class TieredStore:
             raise ValueError("a store needs at least one tier")
         self.name, self.tiers = "+".join(tier.name for tier in tiers), tuple(tiers)
         self._tally = Tally()
+        self._shared = [tier for tier in self.tiers if isinstance(tier, SharedStore)]
+        self._copies = [tier for tier in self.tiers if isinstance(tier, MemoryStore)]
+        self._turn = Lock()
+        self._seen: list[bytes] | None = None
 
     def get(self, key: str) -> Value | None:
         return self.get_many([key])[0]
@@ -44,6 +55,7 @@ class TieredStore:
 
         The tier in the process is never asked whether it is worth it.
         """
+        seen = self._current()
         found: dict[str, Value] = {}
         for depth, tier in enumerate(self.tiers):
             missing = [key for key in dict.fromkeys(keys) if key not in found]
@@ -58,8 +70,7 @@ class TieredStore:
             for key, value in zip(missing, values, strict=True):
                 if value is not None:
                     found[key] = value
-                    for above in self.tiers[:depth]:
-                        self._try(False, above.put, key, value)
+                    self._copy(key, value, depth, seen)
         return [self._tally.found(found.get(key)) for key in keys]
 
     def put(self, key: str, value: Value, cost: float = 1.0) -> bool:
@@ -71,16 +82,59 @@ class TieredStore:
 
     def delete(self, keys: Sequence[str]) -> int:
         """The most that one tier held. Raises CacheUnavailable where a tier did not answer; the others are done."""
-        counts, troubles = [0], []
+        counts, troubles = [0], list[str]()
         for tier in self.tiers:
             try:
                 counts.append(tier.delete(keys))
             except CacheUnavailable as error:
                 self._tally.failed(str(error))
                 troubles.append(f"{tier.name}: {error}")
-        if troubles:
+        if troubles := troubles or self._outdated():
             raise CacheUnavailable(f"not deleted everywhere ({'; '.join(troubles)}); delete again when it answers")
         return max(counts)
+
+    def outdate(self) -> None:
+        """What other processes hold in memory may have been deleted. Raises CacheUnavailable where none can hear."""
+        if troubles := self._outdated():
+            raise CacheUnavailable(f"copies in other processes may be used yet ({'; '.join(troubles)}); delete again")
+
+    def _outdated(self) -> list[str]:
+        """Why others may not have heard of it; empty where they have."""
+        with self._turn:
+            self._seen = None
+        troubles = []
+        for tier in self._shared:
+            try:
+                tier.outdate()
+            except CacheUnavailable as error:
+                self._tally.failed(str(error))
+                troubles.append(str(error))
+        return troubles
+
+    def _current(self) -> list[bytes] | None:
+        """The generation by which memory holds nothing that was deleted; None where nobody can tell."""
+        if not (self._shared and self._copies):
+            return []
+        try:
+            now = [tier.generation() for tier in self._shared]
+        except CacheUnavailable:
+            return None
+        with self._turn:
+            if self._seen != now:
+                for copy in self._copies:
+                    copy.clear()
+                self._seen = now
+        return now
+
+    def _copy(self, key: str, value: Value, depth: int, seen: list[bytes] | None) -> None:
+        """Put a value into the tiers above, into memory only while its generation is the one that was seen."""
+        for above in self.tiers[:depth]:
+            if above not in self._copies:
+                self._try(False, above.put, key, value)
+                continue
+            with self._turn:
+                if not self._shared or (seen is not None and self._seen == seen):
+                    self._try(False, above.put, key, value)
 
     def put_missing(self, key: str, value: Value, cost: float = 1.0) -> bool:
         """As ``put`` for a value that may well be there: no tier is sent what it has. True where a tier had it."""
