@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from eval.cli_compare import compare
+from eval.cli_datasets import datasets, import_set
 from eval.cli_options import MEASURES, Config, Home, Json, Metrics, ResultOut, print_json
 from eval.cli_report import report
 from eval.cli_reproduce import reproduce
@@ -26,6 +27,8 @@ app = typer.Typer(
 app.command()(compare)
 app.command()(report)
 app.command()(reproduce)
+app.command()(datasets)
+app.command("import")(import_set)
 app.command()(select)
 
 

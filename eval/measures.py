@@ -9,7 +9,8 @@ from typing import Any
 
 from ir_measures import DefaultPipeline, parse_measure
 
-from eval.trec import Qrels, Run
+from eval.own_measures import RankDiscountedGain, own_measure
+from eval.trec import Qrels, Run, Scored
 from rag.errors import InvalidInput
 
 _COMPUTE: Any = DefaultPipeline  # its annotations are partial
@@ -37,6 +38,8 @@ def parse_measures(text: str) -> list[Any]:
 
 
 def _parsed(name: str) -> Any:
+    if (own := own_measure(name)) is not None:
+        return own
     known = "known are nDCG@10, R@100, RR@10, P@10, AP, Judged@10 and more: https://ir-measur.es"
     try:
         measure: Any = parse_measure(name)
@@ -58,16 +61,28 @@ def score(qrels: Qrels, run: Run, measures: Sequence[Any]) -> Scores:
     Raises InvalidInput for a document that comes twice: it would be counted twice.
     """
     ordered = sorted(qrels)  # a sum of floats depends on the order, a mean may not depend on that of lines
-    given = {query_id: _by_rank(query_id, run[query_id]) for query_id in ordered if run.get(query_id)}
-    result = _COMPUTE.calc(measures, {query_id: dict(qrels[query_id]) for query_id in ordered}, given)
     per_query: dict[str, dict[str, float]] = {query_id: {} for query_id in qrels}
-    for metric in result.per_query:
-        per_query[metric.query_id][str(metric.measure)] = float(metric.value)
-    return Scores({str(measure): float(result.aggregated[measure]) for measure in measures}, per_query)
+    own = [measure for measure in measures if isinstance(measure, RankDiscountedGain)]
+    values: dict[str, float] = {}
+    if theirs := [measure for measure in measures if not isinstance(measure, RankDiscountedGain)]:
+        given = {query_id: _by_rank(query_id, run[query_id]) for query_id in ordered if run.get(query_id)}
+        result = _COMPUTE.calc(theirs, {query_id: dict(qrels[query_id]) for query_id in ordered}, given)
+        for metric in result.per_query:
+            per_query[metric.query_id][str(metric.measure)] = float(metric.value)
+        values = {str(measure): float(value) for measure, value in result.aggregated.items()}
+    for measure in own:
+        each = [measure.value(qrels[query_id], _once(query_id, run.get(query_id, ()))) for query_id in ordered]
+        for query_id, value in zip(ordered, each, strict=True):
+            per_query[query_id][str(measure)] = value
+        values[str(measure)] = sum(each) / len(each)
+    return Scores({str(measure): values[str(measure)] for measure in measures}, per_query)
 
 
-def _by_rank(query_id: str, documents: Sequence[Any]) -> dict[str, float]:
-    ranked = {document.doc_id: -float(rank) for rank, document in enumerate(documents, start=1)}
-    if len(ranked) != len(documents):
+def _by_rank(query_id: str, documents: Sequence[Scored]) -> dict[str, float]:
+    return {document.doc_id: -float(rank) for rank, document in enumerate(_once(query_id, documents), start=1)}
+
+
+def _once(query_id: str, documents: Sequence[Scored]) -> Sequence[Scored]:
+    if len({document.doc_id for document in documents}) != len(documents):
         raise InvalidInput(f"query {query_id!r} has a document twice; keep each document once")
-    return ranked
+    return documents

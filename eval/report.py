@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from eval.beir import Dataset
+from eval.datasets.catalog import mismatches
 from eval.indexing import Indexed
 from eval.machine import command, commit, hardware, peak_memory_mb, versions
 from eval.measures import Scores
@@ -107,7 +108,7 @@ class Report:
             said.append(f"{judged - asked} judged queries have no text and score 0")
         if self.unknown:
             said.append(f"{self.unknown} relevant documents are not in the collection; no pipeline could find them")
-        return said + irrelevant(self.dataset.qrels)
+        return said + irrelevant(self.dataset.qrels) + mismatches(self.dataset, self.indexed.documents)
 
 
 def _milliseconds(seconds: float) -> float:

@@ -1,0 +1,1 @@
+"""Test collections: which are known, what they should hold, and foreign layouts brought into BEIR's."""
