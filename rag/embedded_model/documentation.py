@@ -15,6 +15,7 @@ from rag.embedded_model.licences import Package, packages
 from rag.embedded_model.passages import Corpus, Passage, passage
 from rag.embedded_model.prose import cleaned, pieces
 
+NAME = "documentation"
 PER_PACKAGE = 600
 """Passages of one package at most, so that the largest do not make up the corpus."""
 _MAX_BYTES = 2**20
@@ -30,7 +31,7 @@ def documentation(found: Iterable[Package] | None = None) -> Corpus:
         if fresh:
             kept += fresh
             licences.append(f"{package.name} {package.version}: {package.licence} ({len(fresh)} passages)")
-    return Corpus("documentation", tuple(kept), tuple(licences))
+    return Corpus(NAME, tuple(kept), tuple(licences))
 
 
 def _standard_library() -> Iterator[Passage]:

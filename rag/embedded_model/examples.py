@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from rag.embedded_model.lists import PassageList
 from rag.reranking import prompts
-from rag.reranking.icr import CALIBRATION, LATE, IcrTemplate, Span, document_ids, icr_prompt
+from rag.reranking.icr import LATE, IcrTemplate, Span, document_ids, icr_prompt, lead_ids
 from rag.runtime.families import Family
 from rag.runtime.tokens import Control, Ids, PromptTokenizer
 
@@ -20,8 +20,6 @@ LABEL, TEXT, THIN = 4.0, 0.5, 0.1
 """Weights of a target: a label or place; a word of an answer or of plain text; a word of a passage."""
 THIN_SHARE = 0.04
 """Of the words of passages, how many are targets."""
-EMPTY = 0.06
-"""Of the attention lists, how many ask N/A: attention is then to be spread evenly."""
 BLOCKS = 0.15
 """Of the attention lists, how many are read as chunks that do not see each other."""
 PLAIN_TOKENS = 256
@@ -33,13 +31,10 @@ class Example:
 
     targets   (position, token that follows it, weight)
     spans     [start, end) of each passage, for attention lists only
-    rows      [start, end) of each query behind the passages, whose attention is taught; each query with its answer
-              stands at the same positions, and does not see the others
-    relevant  indices of passages, for each query
+    rows      [start, end) of each query behind the passages; each query with its answer stands at the same positions,
+              and does not see the others
     blocks    each passage sees the first ``lead`` tokens and itself alone
     kind      attention, listwise, pairwise ...: for the figures
-    asked     the list, where attention to one passage of it is taught
-    wanted    for each query each passage's share of the attention; without it the relevant ones share it evenly
     """
 
     kind: str
@@ -47,11 +42,8 @@ class Example:
     targets: tuple[tuple[int, int, float], ...]
     spans: tuple[Span, ...] = ()
     rows: tuple[Span, ...] = ()
-    relevant: tuple[tuple[int, ...], ...] = ()
     blocks: bool = False
     lead: int = 0
-    asked: PassageList | None = None
-    wanted: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +66,7 @@ class ExampleWriter:
 
         Chunks that do not see each other have no numbers: what is kept of a chunk does not know its place in a list.
         """
-        late = LATE["QA"] if random.random() < 0.2 else LATE["IE"]
-        strings = self.family.attention
-        template = IcrTemplate(strings.prefix, strings.separator, strings.suffix, late)
-        empty = random.random() < EMPTY
+        template = self._template("QA" if random.random() < 0.2 else "IE")
         blocks = random.random() < BLOCKS
         documents = (
             [ids[:longest] for ids in self.tokenizer.encode_many(found.texts)]
@@ -87,30 +76,36 @@ class ExampleWriter:
         ids: list[int] = []
         targets: list[tuple[int, int, float]] = []
         rows: list[Span] = []
-        asked = [(CALIBRATION, -1)] if empty else [(found.query, found.relevant[0]), *found.more]
-        for number, (query, relevant) in enumerate(asked):
+        for number, (query, relevant) in enumerate([(found.query, found.relevant[0]), *found.more]):
             prompt = icr_prompt(self.tokenizer, template, query, documents, range(len(documents)))
             ids = ids or list(prompt.prefix.ids)
             start, end = len(ids), len(ids) + len(prompt.query.ids)
             rows.append((start, end))
-            place = [] if empty or blocks else self.tokenizer.encode(f" [{relevant + 1}]")
-            quote = [] if empty or number else self.tokenizer.encode(f" {found.quote}", Control(self.end))
+            place = [] if blocks else self.tokenizer.encode(f" [{relevant + 1}]")
+            quote = [] if number else self.tokenizer.encode(f" {found.quote}", Control(self.end))
             ids += [*prompt.query.ids, *place, *quote]
             # The place is " [", the number, "]": numbers up to 100 are one token.
             targets += [
                 (end - 1 + i, token, LABEL if place and i == 1 else TEXT) for i, token in enumerate([*place, *quote])
             ]
-        return Example(
-            "attention",
-            tuple(ids),
-            (*self._thin(ids, prompt.spans, random), *targets),
-            prompt.spans,
-            tuple(rows),
-            (tuple(range(len(documents))),) if empty else tuple((relevant,) for _, relevant in asked),
-            blocks,
-            prompt.spans[0][0],
-            None if empty else found,
-        )
+        thin = self._thin(ids, prompt.spans, random)
+        lead = prompt.spans[0][0]
+        return Example("attention", tuple(ids), (*thin, *targets), prompt.spans, tuple(rows), blocks, lead)
+
+    def lead(self) -> Ids:
+        """What stands before the passages of an attention prompt."""
+        return lead_ids(self.tokenizer, self._template("IE"))
+
+    def separator(self) -> Ids:
+        return self.tokenizer.encode(self._template("IE").separator)
+
+    def query(self, text: str) -> Ids:
+        """What stands behind them."""
+        return list(icr_prompt(self.tokenizer, self._template("IE"), text, [], []).query.ids)
+
+    def _template(self, late: str) -> IcrTemplate:
+        strings = self.family.attention
+        return IcrTemplate(strings.prefix, strings.separator, strings.suffix, LATE[late])
 
     def _thin(self, ids: Sequence[int], spans: Sequence[Span], random: Random) -> list[tuple[int, int, float]]:
         first, last = spans[0][0], spans[-1][1]

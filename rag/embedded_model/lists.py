@@ -18,7 +18,7 @@ DEPTH = 50
 """Hard negatives are among so many BM25 neighbours."""
 RANDOM_NEGATIVES = 0.2
 """Share of the negatives that are any passage, where nothing else is asked for."""
-MORE = 0.5
+MORE = 1.0
 """Other queries of a list, as a share of its passages, which are computed once for all of them."""
 WORDS_PER_TOKEN = 0.7
 SHARES = {"scifact": 0.5, "documentation": 0.25, "pubmedqa-l": 0.15, "hotpotqa-hippo-train": 0.1}
@@ -31,8 +31,6 @@ class PassageList:
 
     texts     as rerankers show them;  relevant  indices of them
     quote     words that stand in the first relevant one's beginning or best sentence
-    corpus, places  index of the corpus, and of the whole passages in it
-    real      True where somebody asked, False where the query was made from a passage
     more      other queries, made from other passages of the list, with the index of that passage
     """
 
@@ -40,9 +38,6 @@ class PassageList:
     texts: tuple[str, ...]
     relevant: tuple[int, ...]
     quote: str
-    corpus: int = 0
-    places: tuple[int, ...] = ()
-    real: bool = False
     more: tuple[tuple[str, int], ...] = ()
 
 
@@ -58,6 +53,10 @@ class ListSource:
     def dev(self) -> list[tuple[int, Question]]:
         """The held-out questions with the index of their corpus."""
         return [(at, question) for at, corpus in enumerate(self.corpora) for question in _split(corpus.questions)[0]]
+
+    def questions(self, at: int) -> Sequence[Question]:
+        """The real questions of corpus ``at`` that are trained on."""
+        return self._asked[at]
 
     def draw(self, random: Random, count: int, tokens: int, easy: float = RANDOM_NEGATIVES) -> PassageList:
         """A list of ``count`` passages that have about ``tokens`` tokens each; a share ``easy`` is any passage."""
@@ -128,7 +127,7 @@ class ListSource:
         )
         shown = [place, *self.negatives(at, asked.query, question.relevant, random, count - 1, easy)]
         titled = random.random() < 0.85
-        return self._list(at, asked, shown, random, tokens, from_start=from_start, titled=titled, real=True)
+        return self._list(at, asked, shown, random, tokens, from_start=from_start, titled=titled)
 
     def _list(
         self,
@@ -140,7 +139,6 @@ class ListSource:
         *,
         from_start: bool,
         titled: bool,
-        real: bool = False,
     ) -> PassageList:
         """The passages at ``places``, of which the first is relevant, in a random order."""
         passages = self.corpora[at].passages
@@ -162,9 +160,6 @@ class ListSource:
             tuple(cut[i] for i in order),
             (order.index(0),),
             " ".join(quote.split()[:8]),
-            at,
-            tuple(places[i] for i in order),
-            real,
             more,
         )
 

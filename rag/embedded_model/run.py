@@ -15,15 +15,16 @@ from rag.embedded_model import checkpoint
 from rag.embedded_model.architecture import Shape, new_model
 from rag.embedded_model.cooccurrence import token_vectors
 from rag.embedded_model.evaluation import evaluate
-from rag.embedded_model.examples import ExampleWriter
+from rag.embedded_model.examples import Example, ExampleWriter
 from rag.embedded_model.export import export
+from rag.embedded_model.forward import masked
 from rag.embedded_model.lists import ListSource
 from rag.embedded_model.passages import Corpus
-from rag.embedded_model.schedule import TOKENS, examples_of, learning_rate
+from rag.embedded_model.schedule import HEAD_TOPICS, TEXT_TOPICS, TOKENS, examples_of, rates, topics_of
 from rag.embedded_model.steps import Figures, optimizer_of, train_step
-from rag.embedded_model.supervision import teach
 from rag.embedded_model.teacher import Teacher
 from rag.embedded_model.tokenizer import CONTROLS, END, train_tokenizer
+from rag.embedded_model.topics import TopicSource
 from rag.encoders import SentenceEncoder
 from rag.errors import InvalidInput
 from rag.runtime.families import Family, family_of
@@ -43,14 +44,18 @@ INTERIM = 40
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything that the result depends on, beside the text."""
+    """Everything that the result depends on, beside the text: heads are formed first, then texts are learnt too."""
 
+    head_steps: int
     steps: int
     seed: int = 0
     tokens: int = TOKENS
     half: bool = False
     threads: int = 2
-    teacher: bool = False
+
+    @property
+    def all_steps(self) -> int:
+        return self.head_steps + self.steps
 
 
 Report = Callable[[int, Figures, float], None]
@@ -75,6 +80,7 @@ class Run:
         *,
         device: str = "cpu",
         resume: bool = False,
+        encoder: SentenceEncoder | None = None,
         say: Say = lambda text: None,
     ) -> None:
         self.folder, self.settings, self.shape, self.device = folder, settings, shape, device
@@ -87,14 +93,15 @@ class Run:
         self.prompts = PromptTokenizer(serialized, self.family.reserved)
         self.source = ListSource(corpora)
         self.writer = ExampleWriter(self.prompts, self.family, END)
-        self.teacher: Teacher | None = None
-        if settings.teacher:
-            say(f"the teacher reads {sum(len(corpus.passages) for corpus in corpora)} passages, if it has not yet")
-            self.teacher = Teacher(self.source, folder, SentenceEncoder(device=device))
+        say(f"the teacher reads {sum(len(corpus.passages) for corpus in corpora)} passages, if it has not yet")
+        teacher = Teacher(self.source, folder, encoder or SentenceEncoder(device=device))
+        self.topics = TopicSource(self.source, teacher, settings.seed)
         self._begin(say)
 
     def _begin(self, say: Say) -> None:
         """Model and optimizer as the last checkpoint has them, or new."""
+        import torch
+
         begin, end, pad = (self.tokenizer.token_to_id(control) for control in CONTROLS)
         going, shape = checkpoint.exists(self.folder), self.shape
         vectors = None
@@ -103,43 +110,57 @@ class Run:
             vectors = token_vectors(self._encoded(), shape.vocabulary, shape.width)
         made: Any = new_model(shape, self.settings.seed, (begin, end, pad), vectors)  # type: ignore[arg-type]
         self.model: Any = made.to(self.device)
-        teach(self.model)
-        self.optimizer = optimizer_of(self.model)
-        self.step = int(checkpoint.load(self.folder, self.model, self.optimizer)["step"]) if going else 0
+        masked(self.model)
+        probe = torch.nn.Linear(shape.width, self.topics.dimension).to(self.device)
+        self.learner = torch.nn.ModuleDict({"model": self.model, "probe": probe})
+        self.optimizer = optimizer_of(self.learner, shape)
+        self.step = int(checkpoint.load(self.folder, self.learner, self.optimizer)["step"]) if going else 0
 
     def train(self, report: Report, note: Note, until: int = 0) -> None:
         """Train to the last step, or to step ``until``, with checkpoints and evaluations on the way; then export."""
         self.model.train()
         saved = time.monotonic()
-        last = min(until or self.settings.steps, self.settings.steps)
-        every = max(APART, self.settings.steps // EVALUATIONS)
+        whole = self.settings.all_steps
+        last = min(until or whole, whole)
+        every = max(APART, whole // EVALUATIONS)
         while self.step < last:
             started = time.monotonic()
             report(self.step + 1, self._one(), time.monotonic() - started)
             self.step += 1
-            if self.step % every == 0 and self.step < self.settings.steps:
+            if self.step % every == 0 and self.step < whole:
                 note({"step": self.step, "dev": self.evaluated(INTERIM)})
             if time.monotonic() - saved > SAVE_SECONDS:
                 self.save()
                 saved = time.monotonic()
         self.save()
-        if self.step == self.settings.steps:
+        if self.step == whole:
             self.export()
             note({"step": self.step, "dev": self.evaluated()})
 
     def _one(self) -> Figures:
-        settings = self.settings
-        examples = examples_of(
-            self.source, self.writer, seed=settings.seed, step=self.step, steps=settings.steps, tokens=settings.tokens
+        settings, step = self.settings, self.step
+        forming = step < settings.head_steps
+        count = HEAD_TOPICS if forming else TEXT_TOPICS
+        topics = topics_of(self.topics, self.writer, seed=settings.seed, step=step, count=count, device=self.device)
+        examples: list[Example] = []
+        if not forming:
+            done = step - settings.head_steps
+            examples = examples_of(
+                self.source, self.writer, seed=settings.seed, step=done, steps=settings.steps, tokens=settings.tokens
+            )
+        return train_step(
+            self.learner,
+            self.optimizer,
+            self.shape,
+            [topics],
+            examples,
+            rates(step, settings.head_steps, settings.steps),
+            device=self.device,
+            half=settings.half,
         )
-        if self.teacher is not None:
-            examples = self.teacher.judged(examples)
-        rate = learning_rate(self.step, settings.steps)
-        heads = self.shape.by_layer
-        return train_step(self.model, self.optimizer, examples, heads, rate, device=self.device, half=settings.half)
 
     def save(self) -> None:
-        checkpoint.save(self.folder, self.model, self.optimizer, {"step": self.step})
+        checkpoint.save(self.folder, self.learner, self.optimizer, {"step": self.step})
 
     def evaluated(self, limit: int = 0) -> dict[str, float]:
         return evaluate(self.model, self.prompts, self.family, self.source, self.shape.heads, limit)

@@ -9,38 +9,40 @@ from random import Random
 from rag.embedded_model.architecture import CONTEXT
 from rag.embedded_model.examples import Example, ExampleWriter
 from rag.embedded_model.lists import ListSource
+from rag.embedded_model.steps import EMBEDDINGS, LOWER, PROBE, UPPER
+from rag.embedded_model.topic_batch import TopicBatch, topic_batch
+from rag.embedded_model.topics import TopicSource
 
-TOKENS = 4096
-"""Of a step of the last phase, padding not counted."""
+TOKENS = 3072
+"""Of the texts of a step of the last phase, padding not counted."""
 PEAK, FLOOR = 2e-3, 0.05
 """Highest learning rate; the last as a share of it."""
-WARM_UP, WARM_SHARE = 100, 0.1
-"""Steps until it is reached, and at most this share of all."""
+FAST, SLOW = 3.0, 0.25
+"""While the heads are formed, the embeddings' rate as a share of the others': they are of size 1, matrices of size
+1/16. While texts are learnt, the rate of what the heads depend on as a share of the layers' above."""
+WARM_UP, WARM_SHARE = 50, 0.1
+"""Steps until the rate is reached, and at most this share of a stage."""
+HEAD_TOPICS, TEXT_TOPICS = 2, 1
+"""Topics of a step while heads are formed, and while texts are learnt."""
+TOPIC_TOKENS = (128, 192, 256)
+"""Of a passage of a topic at most, one of them for each step."""
+JOINT_SHARE, JOINT_TOKENS = 0.25, 110
+"""How often a topic's passages are read in one sequence, and how long they are then at most."""
 TEMPLATE_TOKENS = 192
 """Room for instruction, query and answer."""
 MAX_LABELLED = 10
 """Passages of a listwise or setwise example."""
 
 Mixture = dict[str, float]
-FORMING: Mixture = {"attention": 0.85, "plain": 0.15}
-"""Labels and answers can be learnt when heads have formed."""
+BEGINNING: Mixture = {"attention": 0.45, "listwise": 0.2, "pairwise": 0.2, "plain": 0.15}
 MIXED: Mixture = {
-    "attention": 0.6,
-    "listwise": 0.12,
-    "pairwise": 0.12,
-    "yes-no": 0.04,
-    "setwise": 0.03,
-    "likelihood": 0.02,
-    "plain": 0.07,
-}
-ENDING: Mixture = {
-    "attention": 0.5,
-    "listwise": 0.17,
-    "pairwise": 0.17,
-    "yes-no": 0.05,
-    "setwise": 0.04,
-    "likelihood": 0.02,
-    "plain": 0.05,
+    "attention": 0.3,
+    "listwise": 0.25,
+    "pairwise": 0.2,
+    "yes-no": 0.06,
+    "setwise": 0.06,
+    "likelihood": 0.05,
+    "plain": 0.08,
 }
 
 
@@ -62,31 +64,40 @@ class Phase:
 
 
 PHASES = (
-    Phase(0.15, (6, 8), 40, 0.5, 0.5, FORMING),
-    Phase(0.25, (6, 8), 48, 0.5, 0.2, FORMING),
-    Phase(0.7, (8, 12), 72, 0.75, 0.2, MIXED),
-    Phase(1.0, (14, 20), 96, 1.0, 0.15, ENDING),
+    Phase(0.2, (3, 6), 32, 0.6, 0.7, BEGINNING),
+    Phase(0.5, (4, 8), 48, 0.8, 0.35, BEGINNING),
+    Phase(0.75, (6, 10), 72, 1.0, 0.2, MIXED),
+    Phase(1.0, (8, 12), 96, 1.0, 0.15, MIXED),
 )
-
-
-def steps_for(tokens: int) -> int:
-    """Steps that read about so many tokens in all."""
-    begins = (0.0, *(each.until for each in PHASES))
-    mean = sum(each.batch * (each.until - begin) for begin, each in zip(begins, PHASES, strict=False))
-    return max(1, round(tokens / (mean * TOKENS)))
 
 
 def phase(step: int, steps: int) -> Phase:
     return next(each for each in PHASES if step < each.until * steps or each is PHASES[-1])
 
 
-def learning_rate(step: int, steps: int) -> float:
-    """Linear to PEAK, then a half cosine to FLOOR of it."""
-    warm = max(1, round(min(WARM_UP, WARM_SHARE * steps)))
-    if step < warm:
-        return PEAK * (step + 1) / warm
-    done = (step - warm) / max(1, steps - warm)
-    return PEAK * (FLOOR + (1 - FLOOR) * 0.5 * (1 + math.cos(math.pi * done)))
+def rates(step: int, head_steps: int, steps: int) -> dict[str, float]:
+    """Of each part: linear to PEAK, then while heads are formed linear, while texts are learnt a half cosine, down."""
+    if step < head_steps:
+        rate = PEAK * _warm(step, head_steps) * max(FLOOR, 1 - step / head_steps)
+        return {EMBEDDINGS: FAST * rate, LOWER: rate, UPPER: rate, PROBE: rate}
+    step -= head_steps
+    rate = PEAK * _warm(step, steps) * (FLOOR + (1 - FLOOR) * 0.5 * (1 + math.cos(math.pi * step / steps)))
+    return {EMBEDDINGS: SLOW * rate, LOWER: SLOW * rate, UPPER: rate, PROBE: rate}
+
+
+def _warm(step: int, steps: int) -> float:
+    return min(1.0, (step + 1) / max(1, round(min(WARM_UP, WARM_SHARE * steps))))
+
+
+def topics_of(
+    source: TopicSource, writer: ExampleWriter, *, seed: int, step: int, count: int, device: str = "cpu"
+) -> TopicBatch:
+    """The topics of one step: they depend on the seed and the step alone."""
+    random = Random(f"topics:{seed}:{step}")  # noqa: S311
+    joint = random.random() < JOINT_SHARE
+    longest = min(random.choice(TOPIC_TOKENS), JOINT_TOKENS if joint else CONTEXT)
+    topics = [source.draw(random) for _ in range(count)]
+    return topic_batch(topics, writer, longest, joint=joint, device=device)
 
 
 def examples_of(

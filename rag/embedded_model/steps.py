@@ -1,4 +1,4 @@
-"""One optimizer step: losses of all batches, their gradients, and the update."""
+"""One optimizer step: losses of topics and of texts, their gradients, and the update."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from rag.embedded_model.architecture import Shape
 from rag.embedded_model.batches import Batch, batches
 from rag.embedded_model.examples import Example
-from rag.embedded_model.supervision import Watch, hidden_states
+from rag.embedded_model.forward import hidden_states
+from rag.embedded_model.heads_loss import heads_loss, right
+from rag.embedded_model.lower import paid
+from rag.embedded_model.topic_batch import TopicBatch
 
 if TYPE_CHECKING:
     import torch
 
-ATTENTION = 2.0
-"""Weight of the attention loss beside that of the next tokens."""
-DECAY, BETAS, CLIP = 0.1, (0.9, 0.95), 1.0
+DECAY, BETAS, CLIP = 0.05, (0.9, 0.95), 1.0
+EMBEDDINGS, LOWER, UPPER, PROBE = "embeddings", "lower", "upper", "probe"
+"""Parts of the model that learn at their own rates: lower are the layers that taught heads depend on."""
 
 
 @dataclass(slots=True)
@@ -25,7 +29,7 @@ class Figures:
 
     tokens: int = 0
     text_loss: float = 0.0
-    attention_loss: float = 0.0
+    heads_loss: float = 0.0
     queries: int = 0
     queries_right: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
@@ -35,7 +39,7 @@ class Figures:
     def add(self, other: Figures) -> None:
         self.tokens += other.tokens
         self.text_loss += other.text_loss
-        self.attention_loss += other.attention_loss
+        self.heads_loss += other.heads_loss
         self.queries += other.queries
         self.queries_right += other.queries_right
         self.kinds += other.kinds
@@ -45,10 +49,9 @@ class Figures:
     def shares(self, steps: int) -> dict[str, float]:
         """Means over steps, examples of a kind and queries."""
         found = {
-            "loss": (self.text_loss + ATTENTION * self.attention_loss) / max(1, steps),
             "text_loss": self.text_loss / max(1, steps),
-            "attention_loss": self.attention_loss / max(1, steps),
-            "attention_accuracy": self.queries_right / max(1, self.queries),
+            "heads_loss": self.heads_loss / max(1, steps),
+            "heads_accuracy": self.queries_right / max(1, self.queries),
             "gradient": self.gradient,
         }
         found |= {
@@ -59,68 +62,86 @@ class Figures:
         return {name: round(value, 4) for name, value in found.items()}
 
 
-def optimizer_of(model: torch.nn.Module) -> torch.optim.AdamW:
-    """AdamW (Loshchilov & Hutter, ICLR 2019) with weight decay on the layers' matrices alone."""
+def optimizer_of(learner: torch.nn.Module, shape: Shape) -> torch.optim.AdamW:
+    """AdamW over the ``model`` and ``probe`` of a learner; each group's ``part`` says whose rate it learns at."""
     import torch
 
-    named = [(parameter.ndim >= 2 and "embed" not in name, parameter) for name, parameter in model.named_parameters()]
-    matrices = [parameter for decays, parameter in named if decays]
-    others = [parameter for decays, parameter in named if not decays]
-    groups = [{"params": matrices, "weight_decay": DECAY}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=0.0, betas=BETAS, eps=1e-8, fused=True)
+    groups: dict[tuple[str, bool], list[torch.nn.Parameter]] = {}
+    for name, parameter in learner.named_parameters():
+        part = _part(name, max(shape.by_layer))
+        groups.setdefault((part, parameter.ndim >= 2 and part != EMBEDDINGS), []).append(parameter)
+    made = [
+        {"params": parameters, "weight_decay": DECAY if decays else 0.0, "part": part}
+        for (part, decays), parameters in groups.items()
+    ]
+    return torch.optim.AdamW(made, lr=0.0, betas=BETAS, eps=1e-8, fused=True)
+
+
+def _part(name: str, last: int) -> str:
+    if name.startswith("probe"):
+        return PROBE
+    if "embed" in name:
+        return EMBEDDINGS
+    if "layers." not in name:
+        return UPPER
+    number = int(name.split("layers.")[1].split(".")[0])
+    asks = number == last and ("q_proj" in name or "k_proj" in name or "input_layernorm" in name)
+    return LOWER if number < last or asks else UPPER
 
 
 def train_step(
-    model: torch.nn.Module,
+    learner: torch.nn.ModuleDict,
     optimizer: torch.optim.Optimizer,
+    shape: Shape,
+    topics: Sequence[TopicBatch],
     examples: Sequence[Example],
-    heads: Mapping[int, tuple[int, ...]],
-    rate: float,
+    rates: Mapping[str, float],
     *,
     device: str = "cpu",
     half: bool = False,
 ) -> Figures:
-    """Update the weights once; ``half``: products in bfloat16."""
+    """Update the weights of the learner's ``model`` and ``probe`` once; ``half``: products in bfloat16.
+
+    The loss is the mean of the topics' losses and that of the examples' targets.
+    """
     import torch
 
-    weight = sum(weight for example in examples for _, _, weight in example.targets)
-    queries = sum(len(example.rows) for example in examples)
+    weight = max(sum(weight for example in examples for _, _, weight in example.targets), 1e-9)
     figures = Figures()
     optimizer.zero_grad(set_to_none=True)
-    for batch in batches(examples, device):
-        with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=half):
-            text, attention, seen = losses(model, batch, heads)
-        loss = text / max(weight, 1e-9) + ATTENTION * attention / max(1, queries)
+    kind = torch.device(device).type
+    for topic in topics:
+        with torch.autocast(kind, dtype=torch.bfloat16, enabled=half):
+            found = paid(learner["model"], shape, topic)
+        loss = heads_loss(found, topic, learner["probe"]) / len(topics)
         loss.backward()  # type: ignore[no-untyped-call]
-        seen.text_loss = text.item() / max(weight, 1e-9)
-        seen.attention_loss = attention.item() / max(1, queries)
+        hit, of = right(found, topic)
+        seen = Figures(tokens=topic.tokens, heads_loss=loss.item(), queries_right=hit, queries=of)
         figures.add(seen)
-    figures.gradient = float(torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP))
+    for batch in batches(examples, device):
+        with torch.autocast(kind, dtype=torch.bfloat16, enabled=half):
+            text, seen = text_loss(learner["model"], batch)
+        (text / weight).backward()  # type: ignore[no-untyped-call]
+        seen.text_loss = text.item() / weight
+        figures.add(seen)
+    figures.gradient = float(torch.nn.utils.clip_grad_norm_(learner.parameters(), CLIP))
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rates[group["part"]]
     optimizer.step()
     return figures
 
 
-def losses(
-    model: torch.nn.Module, batch: Batch, heads: Mapping[int, tuple[int, ...]]
-) -> tuple[torch.Tensor, torch.Tensor, Figures]:
-    """Weighted sum of the targets' losses, sum of the queries' attention losses, counts. Logits at targets only."""
+def text_loss(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, Figures]:
+    """Weighted sum of the targets' losses, and counts. Logits at targets only."""
     import torch
 
-    watch = Watch(batch.taught, heads, batch.mask) if batch.taught is not None and batch.mask is not None else None
-    hidden = hidden_states(model, batch.ids, batch.positions, batch.mask, watch)
+    hidden = hidden_states(model, batch.ids, batch.positions, batch.mask)
     chosen = hidden.reshape(-1, hidden.shape[-1])[batch.at]
     logits = (chosen @ model.lm_head.weight.T).float()  # type: ignore[union-attr,operator]
     each = torch.nn.functional.cross_entropy(logits, batch.targets, reduction="none")
-    text = (each * batch.weights).sum()
-    figures = Figures(tokens=batch.tokens, kinds=Counter(), right=Counter())
+    figures = Figures(tokens=batch.tokens)
     hit = (logits.detach().argmax(dim=-1) == batch.targets).tolist()
-    for kind, label in zip(batch.kinds, batch.labels, strict=True):
-        if label >= 0:
-            figures.kinds[kind] += 1
-            figures.right[kind] += hit[label]
-    if watch is None:
-        return text, text.new_zeros(()), figures
-    figures.queries_right, figures.queries = watch.right()
-    return text, watch.loss(), figures
+    for kind, labels in zip(batch.kinds, batch.labels, strict=True):
+        figures.kinds[kind] += len(labels)
+        figures.right[kind] += sum(hit[label] for label in labels)
+    return (each * batch.weights).sum(), figures

@@ -1,79 +1,74 @@
-"""What a text encoder and BM25 think of every passage of a list: soft targets of the attention loss."""
+"""What a text encoder and BM25 think of passages: soft targets of the heads' attention."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from indexes.durable import write_atomic
-from rag.embedded_model.examples import Example
-from rag.embedded_model.lists import ListSource, PassageList
+from rag.embedded_model.lists import ListSource
 from rag.encoders import SentenceEncoder
 
 Array = NDArray[np.float32]
 
 LICENCE = "teacher of the attention: all-MiniLM-L6-v2, Apache-2.0 (Reimers & Gurevych, EMNLP 2019)"
 WORDS = 80
-"""Of a passage, that are encoded: about as many as a list shows."""
-TEMPERATURE = 0.2
-"""Of scores between 0 and 1: the best passage of a list gets about half."""
+"""Of a passage, that are encoded."""
+TEMPERATURE = 0.15
+"""Of scores between 0 and 1: the best of 16 passages gets about half."""
 REAL, MADE = 0.5, 0.25
 """Share of a target that is the known relevant passage's, for real questions and for made ones."""
+OUT = -1.0
+"""In a target: the passage is not among those that are compared."""
 
 
 class Teacher:
-    """Scores passages; each is encoded once, and its vector kept in ``folder``."""
+    """Vectors of a corpus' passages and of queries; each is computed once, and kept in ``folder``."""
 
     def __init__(self, source: ListSource, folder: Path, encoder: SentenceEncoder) -> None:
-        self._source, self._encoder = source, encoder
-        self._vectors = [
-            _kept(folder / f"teacher-{corpus.name}.npy", [_beginning(each.shown) for each in corpus.passages], encoder)
-            for corpus in source.corpora
-        ]
+        self._source, self._folder, self._encoder = source, folder, encoder
 
-    def judged(self, examples: Sequence[Example]) -> list[Example]:
-        """The examples, with the teacher's targets at those that ask for one passage of a list."""
-        queries = [query for each in examples if each.asked is not None for query in _queries(each.asked)]
-        if not queries:
-            return list(examples)
-        vectors = dict(zip(queries, self._encoder.encode_passages(queries), strict=True))
-        return [
-            each if each.asked is None else replace(each, wanted=self._wanted(each, each.asked, vectors))
-            for each in examples
-        ]
+    def passages(self, at: int) -> Array:
+        """(passages, dimension) float32, of the passages' beginnings."""
+        corpus = self._source.corpora[at]
+        return self._kept(f"teacher-{corpus.name}.npy", [_beginning(each.shown) for each in corpus.passages])
 
-    def _wanted(
-        self, example: Example, asked: PassageList, vectors: Mapping[str, Array]
-    ) -> tuple[tuple[float, ...], ...]:
-        places = list(asked.places)
-        passages = self._vectors[asked.corpus][places].astype(np.float32)
-        found = []
-        for number, (query, relevant) in enumerate(zip(_queries(asked), example.relevant, strict=True)):
-            bm25 = self._source.near[asked.corpus].scores(query)[places]
-            share = REAL if asked.real and number == 0 else MADE
-            found.append(targets(bm25, passages @ vectors[query], relevant, share))
-        return tuple(found)
+    def queries(self, at: int, texts: Sequence[str]) -> Array:
+        """(queries, dimension) float32."""
+        return self._kept(f"teacher-{self._source.corpora[at].name}-queries.npy", texts)
+
+    def _kept(self, name: str, texts: Sequence[str]) -> Array:
+        path = self._folder / name
+        if not path.is_file():
+            written = io.BytesIO()
+            np.save(written, self._encoder.encode_passages(texts).astype(np.float16))
+            write_atomic(path, written.getvalue())
+        vectors: Array = np.load(path).astype(np.float32)
+        return vectors
 
 
-def _queries(asked: PassageList) -> list[str]:
-    return [asked.query, *(query for query, _ in asked.more)]
+def target(bm25: ArrayLike, cosine: ArrayLike, relevant: int, share: float, *, out: bool = False) -> Array:
+    """(passages,) float32 that adds up to 1: ``share`` on the relevant passage, the rest as both scores say.
 
-
-def targets(bm25: ArrayLike, cosine: ArrayLike, relevant: Sequence[int], share: float) -> tuple[float, ...]:
-    """A distribution over passages: ``share`` on the relevant ones, the rest as both scores say."""
-    scores = (_unit(bm25) + _unit(cosine)) / 2
+    ``out``: the relevant passage is left out (OUT), so that what is taught is the order of the others.
+    """
+    kept = np.ones(len(np.asarray(bm25)), dtype=bool)
+    kept[relevant] = not out
+    scores = (unit(np.asarray(bm25)[kept]) + unit(np.asarray(cosine)[kept])) / 2
     weights = np.exp((scores - scores.max()) / TEMPERATURE)
-    soft = (1 - share) * weights / weights.sum()
-    soft[list(relevant)] += share / len(relevant)
-    return tuple(soft.tolist())
+    found = np.full(len(kept), OUT)
+    found[kept] = weights / weights.sum() * (1.0 if out else 1 - share)
+    if not out:
+        found[relevant] += share
+    return found.astype(np.float32)
 
 
-def _unit(values: ArrayLike) -> NDArray[np.float64]:
+def unit(values: ArrayLike) -> NDArray[np.float64]:
+    """Between 0 and 1; all 0 where all are equal."""
     found = np.asarray(values, dtype=np.float64)
     width = float(found.max() - found.min())
     return (found - found.min()) / width if width > 0 else np.zeros_like(found)
@@ -81,13 +76,3 @@ def _unit(values: ArrayLike) -> NDArray[np.float64]:
 
 def _beginning(text: str) -> str:
     return " ".join(text.split()[:WORDS])
-
-
-def _kept(path: Path, texts: Sequence[str], encoder: SentenceEncoder) -> NDArray[np.float16]:
-    """The vectors as the file has them; they are computed where there is none."""
-    if not path.is_file():
-        written = io.BytesIO()
-        np.save(written, encoder.encode_passages(texts).astype(np.float16))
-        write_atomic(path, written.getvalue())
-    vectors: NDArray[np.float16] = np.load(path)
-    return vectors

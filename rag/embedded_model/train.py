@@ -31,14 +31,12 @@ def _options() -> argparse.ArgumentParser:
         default=Path(os.environ.get("KVASIR_TEST_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data"),
         help="folder of the collections scifact, pubmedqa-l, hotpotqa-hippo-train (default: %(default)s)",
     )
-    length = parser.add_mutually_exclusive_group()
-    length.add_argument("--steps", type=int, default=2600, help="optimizer steps (default: %(default)s)")
-    length.add_argument("--tokens", type=int, help="instead: tokens to be read in all")
+    parser.add_argument("--head-steps", type=int, default=1600, help="steps that form the heads (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=1600, help="steps behind them, with texts (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: as PyTorch chooses)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 (default: %(default)s)")
     parser.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto")
-    parser.add_argument("--no-teacher", action="store_true", help="attention to the known relevant passage alone")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     return parser
 
@@ -50,7 +48,6 @@ def _train(options: argparse.Namespace) -> None:
     from rag.embedded_model.documentation import documentation
     from rag.embedded_model.open_collections import open_collections
     from rag.embedded_model.run import Run, Settings
-    from rag.embedded_model.schedule import steps_for
     from rag.embedded_model.teacher import LICENCE
     from rag.embedded_model.watching import Watching
     from rag.encoders import has_bfloat16
@@ -60,14 +57,14 @@ def _train(options: argparse.Namespace) -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
     precision = options.precision
     settings = Settings(
-        steps=steps_for(options.tokens) if options.tokens else options.steps,
+        head_steps=options.head_steps,
+        steps=options.steps,
         seed=options.seed,
         half=has_bfloat16(options.device) if precision == "auto" else precision == "bfloat16",
         threads=torch.get_num_threads(),
-        teacher=not options.no_teacher,
     )
     options.out.mkdir(parents=True, exist_ok=True)
-    with Watching(options.out, settings.steps) as watching:
+    with Watching(options.out, settings.all_steps) as watching:
         watching.say("collecting text")
         corpora = [documentation(), *open_collections(options.data)]
         if len(corpora) == 1:
@@ -80,9 +77,9 @@ def _train(options: argparse.Namespace) -> None:
         run = Run(
             options.out, corpora, settings, Shape(), device=options.device, resume=options.resume, say=watching.say
         )
-        sources = [line for corpus in corpora for line in corpus.licences] + [LICENCE] * settings.teacher
+        sources = [line for corpus in corpora for line in corpus.licences] + [LICENCE]
         watching.note({"step": run.step, "sources": sources})
-        watching.say(f"{settings.steps} steps, {sum(p.numel() for p in run.model.parameters())} parameters")
+        watching.say(f"{settings.all_steps} steps, {sum(p.numel() for p in run.model.parameters())} parameters")
         watching.begin(run.step)
         run.train(watching.step, watching.note)
 

@@ -105,12 +105,13 @@ def test_other_queries_of_a_list_ask_for_other_passages_each_once() -> None:
     for _ in range(50):
         found = source().draw(random, 6, 40)
         asked = [index for _, index in found.more]
-        assert len(set(asked)) == len(asked) <= 3
+        assert len(set(asked)) == len(asked) <= 5
         assert found.relevant[0] not in asked
         for query, index in found.more:
-            passage = source().corpora[found.corpus].passages[found.places[index]]
-            inside = set(terms(f"{passage.title} {passage.text} {' '.join(queries.TEMPLATES)}"))
-            assert set(terms(query)) <= inside
+            end = " ".join(found.texts[index].split()[-4:]).rstrip(".")
+            passages = [each for each in source().corpora[0].passages if end in " ".join(each.shown.split())]
+            inside = [set(terms(f"{each.title} {each.text} {' '.join(queries.TEMPLATES)}")) for each in passages]
+            assert any(set(terms(query)) <= words for words in inside)
 
 
 def test_negatives_are_as_easy_as_is_asked() -> None:

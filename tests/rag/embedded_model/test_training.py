@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -15,28 +13,27 @@ import torch
 from rag.embedded_model.architecture import Shape, new_model
 from rag.embedded_model.batches import Batch, batch, batches
 from rag.embedded_model.examples import Example
+from rag.embedded_model.forward import hidden_states, masked
 from rag.embedded_model.run import Run, Settings
-from rag.embedded_model.schedule import examples_of
-from rag.embedded_model.steps import Figures, losses
-from rag.embedded_model.supervision import EACH_HEAD, Watch, hidden_states, teach
-from rag.embedded_model.supervision import TINY as LEAST
+from rag.embedded_model.schedule import PEAK, examples_of, rates
+from rag.embedded_model.steps import EMBEDDINGS, LOWER, PROBE, UPPER, Figures, optimizer_of, text_loss
 from rag.errors import InvalidInput
 from rag.language_model import LanguageModel
 from rag.reranking.attention import AttentionReranker
 from rag.reranking.given import Passage, as_given
 from rag.values import Query
-from tests.rag.embedded_model.worlds import TINY, corpus, source, writer
+from tests.rag.embedded_model.worlds import TINY, Letters, corpus, source, writer
 from tests.tiny_models import one_thread
 
 __all__ = ["one_thread"]
 
-SETTINGS = Settings(steps=6, tokens=600, threads=1)
+SETTINGS = Settings(head_steps=2, steps=4, tokens=600, threads=1)
 
 
 @pytest.fixture(scope="module")
 def model() -> Any:
     made = new_model(TINY, 3)
-    teach(made)
+    masked(made)
     return made
 
 
@@ -45,60 +42,8 @@ def _attention_examples(count: int, *, blocks: bool) -> list[Example]:
     found: list[Example] = []
     while len(found) < count:
         example = writer().attention(source().draw(random, random.randint(3, 5), 24), random, 24)
-        one = (0.5, *[0.5 / (len(example.spans) - 1)] * (len(example.spans) - 1))
-        wanted = (one,) * len(example.rows) if len(found) == 1 else ()
-        found.append(replace(example, blocks=blocks, wanted=wanted))
+        found.append(replace(example, blocks=blocks))
     return found
-
-
-def _eager_rows(model: Any, ids: torch.Tensor, mask: torch.Tensor | None) -> list[torch.Tensor]:
-    """All attention weights of transformers' own eager attention: one (B, heads, T, T) per layer."""
-    model.set_attn_implementation("eager")
-    try:
-        length = ids.shape[1]
-        allowed = torch.ones(length, length, dtype=torch.bool).tril()[None, None] if mask is None else mask
-        added = torch.zeros(allowed.shape).masked_fill(~allowed, float("-inf"))
-        return list(model(ids, attention_mask=added, output_attentions=True, use_cache=False).attentions)
-    finally:
-        teach(model)
-
-
-@pytest.mark.parametrize("blocks", [False, True])
-def test_the_attention_loss_is_that_of_eager_attention_to_each_query_alone(model: Any, blocks: bool) -> None:
-    examples = _attention_examples(4, blocks=blocks)
-    made = batch(examples)
-    assert made.taught is not None
-    assert made.mask is not None
-    watch = Watch(made.taught, TINY.by_layer, made.mask)
-    hidden_states(model, made.ids, made.positions, made.mask, watch)
-    expected, right, asked = 0.0, 0, 0
-    for at, example in enumerate(examples):
-        for number, (start, end) in enumerate(example.rows):
-            alone = [*range(example.rows[0][0]), *range(start, end)]
-            mask = made.mask[at, 0][alone][:, alone][None, None] if blocks else None
-            with torch.no_grad():
-                rows = _eager_rows(model, made.ids[at, alone][None], mask)
-            means = [rows[layer][0, head, example.rows[0][0] :].mean(dim=0) for layer, head in TINY.heads]
-            each = torch.stack([torch.stack([mean[a:b].sum() for a, b in example.spans]) for mean in means])
-            wanted = _wanted(example, number)
-            expected += _loss(each.sum(dim=0), wanted) + EACH_HEAD * sum(_loss(m, wanted) for m in each) / len(each)
-            if len(example.relevant[number]) == 1:
-                asked += 1
-                right += int(each.sum(dim=0).argmax()) in example.relevant[number]
-    assert asked > 6
-    assert watch.loss().item() == pytest.approx(expected, rel=1e-4)
-    assert watch.right() == (right, asked)
-
-
-def _wanted(example: Example, query: int) -> Sequence[float]:
-    relevant = example.relevant[query]
-    even = [(at in relevant) / len(relevant) for at in range(len(example.spans))]
-    return example.wanted[query] if example.wanted else even
-
-
-def _loss(masses: torch.Tensor, wanted: Sequence[float]) -> float:
-    shares = ((masses + LEAST) / (masses + LEAST).sum()).tolist()
-    return sum(want * math.log(want / share) for want, share in zip(wanted, shares, strict=True) if want > 0)
 
 
 def test_a_query_does_not_see_another(model: Any) -> None:
@@ -147,13 +92,12 @@ def test_the_text_loss_is_that_of_all_logits(model: Any) -> None:
     plain = [example for example in examples if not example.spans]
     assert len({example.kind for example in plain}) > 1
     with torch.no_grad():
-        text, attention, _ = losses(model, batch(plain), TINY.by_layer)
+        text, _ = text_loss(model, batch(plain))
         whole = [model(torch.tensor([example.ids])).logits[0].log_softmax(dim=-1) for example in plain]
     expected = 0.0
     for example, logits in zip(plain, whole, strict=True):
         expected -= sum(weight * float(logits[at, token]) for at, token, weight in example.targets)
     assert text.item() == pytest.approx(expected, rel=1e-4)
-    assert attention.item() == 0.0
 
 
 def test_batches_hold_every_example_once_and_no_more_than_allowed() -> None:
@@ -162,7 +106,7 @@ def test_batches_hold_every_example_once_and_no_more_than_allowed() -> None:
     assert sum(each.tokens for each in made) == sum(len(example.ids) for example in examples)
     assert sorted(kind for each in made for kind in each.kinds) == sorted(example.kind for example in examples)
     assert all(each.ids.numel() <= 800 or len(each.ids) == 1 for each in made)
-    assert all((each.taught is not None) == (each.kinds[0] == "attention") for each in made)
+    assert all((each.mask is not None) == (each.kinds[0] == "attention") for each in made)
 
 
 def _quiet(*_: Any) -> None:
@@ -170,10 +114,10 @@ def _quiet(*_: Any) -> None:
 
 
 def test_a_resumed_run_has_the_weights_of_an_uninterrupted_one(tmp_path: Path) -> None:
-    whole = Run(tmp_path / "whole", [corpus()], SETTINGS, TINY)
+    whole = Run(tmp_path / "whole", [corpus()], SETTINGS, TINY, encoder=Letters())
     whole.train(_quiet, _quiet)
-    Run(tmp_path / "parts", [corpus()], SETTINGS, TINY).train(_quiet, _quiet, until=2)
-    resumed = Run(tmp_path / "parts", [corpus()], SETTINGS, TINY, resume=True)
+    Run(tmp_path / "parts", [corpus()], SETTINGS, TINY, encoder=Letters()).train(_quiet, _quiet, until=2)
+    resumed = Run(tmp_path / "parts", [corpus()], SETTINGS, TINY, resume=True, encoder=Letters())
     assert resumed.step == 2
     resumed.train(_quiet, _quiet)
     for (name, one), (_, other) in zip(whole.model.named_parameters(), resumed.model.named_parameters(), strict=True):
@@ -182,16 +126,16 @@ def test_a_resumed_run_has_the_weights_of_an_uninterrupted_one(tmp_path: Path) -
 
 
 def test_a_run_of_other_settings_is_refused(tmp_path: Path) -> None:
-    Run(tmp_path, [corpus()], SETTINGS, TINY)
+    Run(tmp_path, [corpus()], SETTINGS, TINY, encoder=Letters())
     with pytest.raises(InvalidInput, match="--resume"):
-        Run(tmp_path, [corpus()], SETTINGS, TINY)
+        Run(tmp_path, [corpus()], SETTINGS, TINY, encoder=Letters())
     with pytest.raises(InvalidInput, match="other settings"):
-        Run(tmp_path, [corpus()], replace(SETTINGS, seed=1), TINY, resume=True)
+        Run(tmp_path, [corpus()], replace(SETTINGS, seed=1), TINY, resume=True, encoder=Letters())
 
 
 def test_the_exported_model_reranks_in_the_product(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = []
-    run = Run(tmp_path, [corpus()], replace(SETTINGS, steps=1), TINY)
+    run = Run(tmp_path, [corpus()], replace(SETTINGS, head_steps=1, steps=1), TINY, encoder=Letters())
     run.train(_quiet, rows.append)
     assert rows[-1]["dev"].keys() >= {"ndcg@10 bm25", "ndcg@10 heads", "pairs", "letters of 8"}
     model = LanguageModel(str(tmp_path / "model"), device="cpu", dtype="float32")
@@ -206,13 +150,44 @@ def test_the_exported_model_reranks_in_the_product(tmp_path: Path) -> None:
 
 
 def test_training_lowers_the_loss(tmp_path: Path) -> None:
-    run = Run(tmp_path, [corpus()], Settings(steps=40, tokens=1000, threads=1), TINY)
+    run = Run(tmp_path, [corpus()], Settings(head_steps=20, steps=40, tokens=1000, threads=1), TINY, encoder=Letters())
     seen: list[Figures] = []
-    run.train(lambda done, figures, seconds: seen.append(figures), _quiet, until=12)
-    assert sum(each.text_loss for each in seen[-4:]) < sum(each.text_loss for each in seen[:4])
+    run.train(lambda done, figures, seconds: seen.append(figures), _quiet, until=32)
+    heads, texts = [each.heads_loss for each in seen[:20]], [each.text_loss for each in seen[20:]]
+    assert sum(heads[-4:]) < sum(heads[:4])
+    assert sum(texts[-4:]) < sum(texts[:4])
 
 
 def test_the_default_shape_has_six_and_a_half_million_parameters() -> None:
     with torch.device("meta"):
         made = new_model(Shape(), 0)
     assert sum(parameter.numel() for parameter in made.parameters()) == 6_524_160
+
+
+def test_what_heads_depend_on_learns_at_a_rate_of_its_own() -> None:
+    model = new_model(TINY, 0)
+    learner = torch.nn.ModuleDict({"model": model, "probe": torch.nn.Linear(TINY.width, 9)})
+    groups = optimizer_of(learner, TINY).param_groups
+    part = {id(parameter): group["part"] for group in groups for parameter in group["params"]}
+    named = {name: part[id(parameter)] for name, parameter in learner.named_parameters()}
+    assert len(part) == len(named)
+    assert named["model.model.embed_tokens.weight"] == EMBEDDINGS
+    assert named["model.model.layers.0.mlp.up_proj.weight"] == LOWER
+    assert named["model.model.layers.1.self_attn.k_proj.weight"] == LOWER
+    assert named["model.model.layers.1.self_attn.v_proj.weight"] == UPPER
+    assert named["model.model.norm.weight"] == UPPER
+    assert named["probe.weight"] == PROBE
+
+
+def test_rates_rise_and_fall_in_both_stages() -> None:
+    forming = [rates(step, 200, 300) for step in range(200)]
+    learning = [rates(step, 200, 300) for step in range(200, 500)]
+    for stage, first in ((forming, LOWER), (learning, UPPER)):
+        course = [each[first] for each in stage]
+        top = course.index(max(course))
+        assert max(course) == pytest.approx(PEAK, rel=0.3)
+        assert course[:top] == sorted(course[:top])
+        assert course[top:] == sorted(course[top:], reverse=True)
+        assert course[-1] < 0.1 * PEAK
+    assert all(each[EMBEDDINGS] > each[LOWER] for each in forming)
+    assert all(each[EMBEDDINGS] == each[LOWER] < each[UPPER] for each in learning)
