@@ -14,6 +14,7 @@ from rag.runtime.decoding import end_ids
 from rag.runtime.families import Family, family_of
 from rag.runtime.keyvalues import KeyValues, RowStates, empty_states
 from rag.runtime.meter import Meter
+from rag.runtime.packaged import packaged_path
 from rag.runtime.parts import gated_mlp, part_size
 from rag.runtime.prompt import Prompt
 from rag.runtime.reader import Array, Heads, Reader
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class LanguageModel(Reader):
-    """A Hugging Face causal LM by local path or hub name (Llama, Mistral, Qwen2, Qwen2.5, Qwen3).
+    """A Hugging Face causal LM by local path or hub name (Llama, Mistral, Qwen2, Qwen2.5, Qwen3), or ``embedded``.
 
     device  auto (a GPU where there is one), cpu, cuda, cuda:1
     dtype   float32, bfloat16, float16 or auto: bfloat16 where the device computes it natively
@@ -42,7 +43,7 @@ class LanguageModel(Reader):
         self, model: str, *, device: str = "auto", dtype: str = "auto", trust_remote_code: bool = False
     ) -> None:
         self.name = model
-        self._path = local_path(model)
+        self._path = packaged_path(model) or local_path(model)
         self._options = (device, dtype, trust_remote_code)
         self._loading = threading.Lock()
         self._turns = Turns()
@@ -121,6 +122,10 @@ class LanguageModel(Reader):
     def fingerprint(self) -> str:
         """Name and a hash of configuration, tokenizer and weights."""
         return f"{Path(self.name).name}:{hash_model(self._path)}"
+
+    @property
+    def folder(self) -> str:
+        return self._path if Path(self._path).is_dir() else ""
 
     @property
     def context(self) -> int:

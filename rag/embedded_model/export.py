@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from rag.embedded_model.tokenizer import wrapped
 from rag.encoders import hash_model
-from rag.reranking.heads import HeadSet, write
+from rag.reranking.heads import OWN, HeadSet, write
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedModel
-
-HEAD_SET = "heads.toml"
 
 
 def export(
@@ -32,4 +30,4 @@ def export(
     wrapped(tokenizer, int(copied.config.max_position_embeddings)).save_pretrained(str(folder))
     copied.save_pretrained(str(folder))
     fingerprint = f"{folder.name}:{hash_model(str(folder))}"
-    write(folder / HEAD_SET, HeadSet(name, tuple(heads), name, "taught heads of rag.embedded_model", fingerprint))
+    write(folder / OWN, HeadSet(name, tuple(heads), name, "taught heads of rag.embedded_model", fingerprint))

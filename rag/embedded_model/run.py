@@ -33,6 +33,7 @@ from rag.runtime.tokens import PromptTokenizer
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+NAME = "embedded"
 SAVE_SECONDS = 300
 EVALUATIONS = 10
 """In a run, at equal distances."""
@@ -166,8 +167,8 @@ class Run:
         return evaluate(self.model, self.prompts, self.family, self.source, self.shape.heads, limit)
 
     def export(self) -> None:
-        """Into the folder's ``model``."""
-        export(self.folder / "model", self.model, self.tokenizer, self.shape.heads)
+        """Into the folder's ``embedded``."""
+        export(self.folder / NAME, self.model, self.tokenizer, self.shape.heads)
 
     def _encoded(self) -> Iterator[list[int]]:
         for corpus in self.source.corpora:

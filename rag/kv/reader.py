@@ -91,6 +91,10 @@ class CachedReader(Reader):
         return self.mode.exact if self._labelled is None else self._labelled
 
     @property
+    def folder(self) -> str:
+        return self.model.folder
+
+    @property
     def fingerprint(self) -> str:
         return self.model.fingerprint
 

@@ -14,7 +14,9 @@ from typing import Any
 from rag.errors import InvalidConfig
 from rag.runtime.reader import Heads, Reader
 
-ALL = "all"
+ALL, AUTO = "all", "auto"
+OWN = "heads.toml"
+"""The head set in a model's own directory, which AUTO takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,11 @@ class HeadSet:
 
 
 def heads_for(reader: Reader, wanted: str) -> Heads | None:
-    """The heads of a set by name or file for this model, None for "all". Raises InvalidConfig."""
+    """The heads of a set by name or file for this model, None for "all". Raises InvalidConfig.
+
+    "auto" is the set in the model's own directory where it has one, else all.
+    """
+    wanted = _found(reader, wanted)
     if wanted == ALL:
         return None
     chosen = head_set(wanted)
@@ -58,9 +64,17 @@ def heads_for(reader: Reader, wanted: str) -> Heads | None:
 
 def foreign(reader: Reader, wanted: str) -> str:
     """The model that a set without a fingerprint was found for, "" where its name is this one's or nobody's."""
+    wanted = _found(reader, wanted)
     chosen = HeadSet(ALL, ()) if wanted == ALL else head_set(wanted)
     same = Path(chosen.model).name.lower() == Path(reader.name).name.lower()
     return "" if chosen.fingerprint or same else chosen.model
+
+
+def _found(reader: Reader, wanted: str) -> str:
+    if wanted != AUTO:
+        return wanted
+    own = Path(reader.folder, OWN)
+    return str(own) if reader.folder and own.is_file() else ALL
 
 
 def head_set(wanted: str) -> HeadSet:
@@ -69,7 +83,7 @@ def head_set(wanted: str) -> HeadSet:
         return published()[wanted]
     path = Path(wanted).expanduser()
     if not path.is_file():
-        known = ", ".join([ALL, *published()])
+        known = ", ".join([AUTO, ALL, *published()])
         raise InvalidConfig(f"heads = {wanted!r} is neither a head set nor a file; known: {known}")
     try:
         return _set(path.stem, tomllib.loads(path.read_text(encoding="utf-8")))

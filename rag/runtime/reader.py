@@ -35,6 +35,11 @@ class Reader(Protocol):
         return True
 
     @property
+    def folder(self) -> str:
+        """The model's directory, "" where it has none on this machine."""
+        return ""
+
+    @property
     def fingerprint(self) -> str: ...
 
     @property

@@ -138,10 +138,10 @@ def test_the_exported_model_reranks_in_the_product(tmp_path: Path) -> None:
     run = Run(tmp_path, [corpus()], replace(SETTINGS, head_steps=1, steps=1), TINY, encoder=Letters())
     run.train(_quiet, rows.append)
     assert rows[-1]["dev"].keys() >= {"ndcg@10 bm25", "ndcg@10 heads", "pairs", "letters of 8"}
-    model = LanguageModel(str(tmp_path / "model"), device="cpu", dtype="float32")
+    model = LanguageModel(str(tmp_path / "embedded"), device="cpu", dtype="float32")
     assert model.family.name == "embedded"
     assert model.tokenizer.start()[:1] == [0]
-    reranker = AttentionReranker(model, heads=str(tmp_path / "model" / "heads.toml"))
+    reranker = AttentionReranker(model, heads="auto")
     ranking = reranker.rerank(Query("old ferry"), as_given([Passage("the old ferry"), Passage("a cliff")]))
     assert len(ranking.hits) == 2
     trained = dict(run.model.named_parameters())
