@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rag.caching import Caching
@@ -15,6 +16,7 @@ from rag.selection_table import SEARCHES
 
 if TYPE_CHECKING:
     from indexes.collection import Collection
+    from indexes.corpus import Chunk
     from indexes.home import Home
     from rag.encoders import SentenceEncoder
     from rag.protocols import Generator, Reranker, Retriever, Selector
@@ -265,7 +267,16 @@ class Engine:
             depth=table.depth,
             most=table.most,
             ordered=table.ordered,
+            reader=partial(self.caching.reader, "") if table.weights.likelihood else None,
+            passage_tokens=table.passage_tokens,
+            kept=self._kept if table.weights.ttft else None,
         )
+
+    def _kept(self, chunks: Sequence[Chunk]) -> list[bool]:
+        """Of which chunks the language model's states are stored."""
+        library = self.caching.library()
+        ids = library.model.tokenizer.encode_many([chunk.titled for chunk in chunks])
+        return [library.cache is not None and library.cache.contains(tuple(one)) for one in ids]
 
     def _generator(self, chosen: PipelineConfig) -> Generator:
         if chosen.generate == "remote":

@@ -24,6 +24,7 @@ from rag.selection.terms import (
     most_gathered,
 )
 from rag.selection.titles import links, named
+from rag.selection.waiting import waiting
 from rag.values import Hit, Query, Ranking
 
 NEAR_COSINE, NEAR_JACCARD = 0.7, 0.2
@@ -77,8 +78,17 @@ class Pool:
             "relevance": self._gathered,
             "bridge": lambda: Bridges(links(self.query.text, self.titles, self.texts, self.relevance)),
             "redundancy": self._redundancy,
-            "tokens": lambda: TokenCost(partial(prompt_tokens, costs=self.costs), min(self.budget, sum(self.costs))),
+            "tokens": lambda: TokenCost(partial(prompt_tokens, costs=self.costs), self.spendable),
         }
+
+    @property
+    def spendable(self) -> int:
+        """Tokens that a set can cost at most."""
+        return min(self.budget, sum(self.costs))
+
+    def waiting(self, kept: Sequence[bool]) -> Term:
+        """Expected time to the first token, by the candidates whose states are kept."""
+        return waiting(self.costs, kept, self.spendable)
 
     def disorder(self) -> Term:
         """Against the order that the pipeline would arrange its chunks in."""

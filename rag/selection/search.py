@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from indexes.encoding import TextEncoder
+from rag.errors import ModelNotAvailable, ModelOutOfMemory
 from rag.protocols import Selector, TokenCounter
+from rag.runtime.meter import Meter
+from rag.runtime.reader import Reader
 from rag.selection.cost import costs, readable, spent
 from rag.selection.evaluator import solve
+from rag.selection.likelihood import Likelihood
 from rag.selection.ordering import Order, arrange
 from rag.selection.pool import Pool
 from rag.selection.portfolio import SEARCHERS
-from rag.selection.problem import Limits, Problem, Result
-from rag.selection.reasons import explained
+from rag.selection.problem import Limits, Problem, Result, reads_nothing
+from rag.selection.reasons import always, explained
 from rag.selection.terms import Term
 from rag.selection.utility import WeightedSum, Weights
-from rag.values import Context, Hit, Query, Ranking, StageReport
+from rag.values import Chunk, Context, Hit, Query, Ranking, StageReport
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +33,9 @@ class SetSelector(Selector):
     most      largest number of chunks
     limits    of the search; with a time limit the same question may get another set
     ordered   sequences are searched, and the best one is the prompt's order; else ``order`` arranges the set
+    reader    gives the language model for the term ``likelihood``, which reads ``passage_tokens`` of a chunk
+    kept      says for the term ``ttft`` of which chunks the states are in the cache
+    A model that is not there or has no memory left takes its term with it, and the report says so.
     """
 
     count: TokenCounter
@@ -41,6 +48,9 @@ class SetSelector(Selector):
     depth: int = 30
     most: int = 12
     ordered: bool = False
+    reader: Callable[[], Reader] | None = None
+    passage_tokens: int = 256
+    kept: Callable[[Sequence[Chunk]], Sequence[bool]] | None = None
 
     def __post_init__(self) -> None:
         if self.searcher not in SEARCHERS:
@@ -52,29 +62,62 @@ class SetSelector(Selector):
         started = time.perf_counter()
         hits = readable(ranking.hits)[: self.depth]
         pool = self.pool(query, ranking, hits, budget)
-        utility = self.utility(pool)
-        problem = self.problem(pool, utility)
-        result = solve(problem, SEARCHERS[self.searcher], self.limits)
-        name = self.name or self.searcher
-        choice = explained(name, problem, utility, result, ranking, hits)
+        meter, degraded = Meter(), ""
+        asked = self._likelihood(pool, meter)
+        try:
+            utility, problem, result = self._searched(pool, asked)
+        except (ModelNotAvailable, ModelOutOfMemory) as error:
+            asked, degraded = None, f"chosen without the likelihood of the question: {error}"
+            utility, problem, result = self._searched(pool, asked)
+        known = always if asked is None else asked.knows
+        choice = explained(self.name or self.searcher, problem, utility, result, ranking, hits, known)
+        choice = replace(choice, tokens=meter.prefill)
         arranged = self._arranged(hits, result)
         read = sum(self.encoder.count_tokens(pool.texts)) if self.encoder else 0
-        seconds = time.perf_counter() - started
-        notes = (self._note(result),)
-        report = StageReport("select", seconds, len(ranking), len(arranged), read + result.tokens, notes=notes)
+        report = StageReport(
+            "select",
+            time.perf_counter() - started,
+            len(ranking),
+            len(arranged),
+            read + meter.prefill,
+            degraded,
+            passes=meter.passes,
+            peak_mb=round(meter.peak_bytes / 2**20, 3),
+            notes=(self._note(result),),
+            cache_mode=meter.reuse.mode,
+            reused=meter.reuse.reused,
+            recomputed=round(meter.reuse.recomputed, 4),
+        )
         return Context(arranged, spent(arranged, self.count), budget, ranking, report, choice)
+
+    def _searched(self, pool: Pool, asked: Likelihood | None) -> tuple[WeightedSum, Problem, Result]:
+        utility = self.utility(pool, asked)
+        problem = self.problem(pool, utility, asked)
+        return utility, problem, solve(problem, SEARCHERS[self.searcher], self.limits)
+
+    def _likelihood(self, pool: Pool, meter: Meter) -> Likelihood | None:
+        """The term by the language model, None where its weight is 0 or there is no model to ask."""
+        if self.reader is None or not self.weights.likelihood:
+            return None
+        chunks = [hit.chunk for hit in pool.hits]
+        return Likelihood(self.reader, pool.query.text, chunks, self.passage_tokens, meter)
 
     def pool(self, query: Query, ranking: Ranking, hits: Sequence[Hit], budget: int) -> Pool:
         """What is read off ``hits``, which stand in ``ranking``; candidate i is hits[i]."""
         return Pool(query, ranking, hits, tuple(costs(hits, self.count)), budget, self.encoder, self.order)
 
-    def utility(self, pool: Pool) -> WeightedSum:
-        """The terms whose weight is not 0; the others are never made."""
+    def utility(self, pool: Pool, asked: Likelihood | None = None) -> WeightedSum:
+        """The terms whose weight is not 0; the others are never made. ``asked`` is the one by the language model."""
         makers = pool.terms() | ({"order": pool.disorder} if self.ordered else {})
+        if self.kept is not None:
+            kept = self.kept
+            makers["ttft"] = lambda: pool.waiting(kept([hit.chunk for hit in pool.hits]))
         terms: dict[str, Term] = {name: make() for name, make in makers.items() if getattr(self.weights, name)}
+        if asked is not None:
+            terms["likelihood"] = asked
         return WeightedSum.of(self.weights, **terms)
 
-    def problem(self, pool: Pool, utility: WeightedSum) -> Problem:
+    def problem(self, pool: Pool, utility: WeightedSum, asked: Likelihood | None = None) -> Problem:
         """The choice as a search problem."""
         return Problem(
             costs=pool.costs,
@@ -82,6 +125,7 @@ class SetSelector(Selector):
             utility=utility,
             most=self.most,
             ordered=self.ordered,
+            reads=reads_nothing if asked is None else asked.reads,
             bound=utility.bound,
         )
 

@@ -103,7 +103,7 @@ class Average(Term):
 
 @dataclass(frozen=True, eq=False)
 class Gathered(_Growing):
-    """Sum over the chosen of a number each in [0, 1], a share of ``whole``; at most 1.
+    """Sum over the chosen of a number each, 0 or more, as a share of ``whole``; at most 1.
 
     With ``whole`` by ``most_gathered`` it is calibrated relevance: a budget filled as well as can be gives the
     relevance of the best candidate, an irrelevant pool little.

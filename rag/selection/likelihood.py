@@ -1,0 +1,94 @@
+"""How likely the question is after a set of chunks, by a language model that may have read them before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+
+import numpy as np
+
+from rag.runtime.meter import Meter
+from rag.runtime.prompt import Prompt, Role, Segment
+from rag.runtime.reader import Reader
+from rag.runtime.tokens import Control
+from rag.selection.problem import Selection
+from rag.selection.terms import Array, Term
+from rag.values import Chunk
+
+MAX_QUESTION_TOKENS = 128
+
+
+class Likelihood(Term):
+    """Probability of a token of the question given the chosen chunks, their geometric mean: exp(log p(q | S) / |q|).
+
+    UPR (Sachan et al., EMNLP 2022) over a set: the model is asked to write the question that the passages answer. The
+    order of the selection is the order in the prompt. All selections of a call are one call of the reader, each is
+    asked once; 0 for the empty one, which is not asked.
+
+    reader  gives the model, when a set is first valued: the model, or a reader that reuses cached states of chunks
+    meter   counts what it computes
+    """
+
+    def __init__(
+        self, reader: Callable[[], Reader], question: str, chunks: Sequence[Chunk], longest: int, meter: Meter
+    ) -> None:
+        self.meter = meter
+        self._reader_of, self._question, self._chunks, self._longest = reader, question, chunks, longest
+        self._known: dict[Selection, float] = {(): 0.0}
+
+    def __call__(self, selections: Sequence[Selection]) -> Array:
+        if new := [selection for selection in dict.fromkeys(selections) if selection not in self._known]:
+            found = self._reader.likelihood([self.prompt(selection) for selection in new], self.meter)
+            values = np.exp(np.minimum(0.0, found.astype(np.float64)))
+            self._known.update(zip(new, values.tolist(), strict=True))
+        return np.array([self._known[selection] for selection in selections], dtype=np.float64)
+
+    def knows(self, selection: Selection) -> bool:
+        """Whether its value is known without asking the model."""
+        return selection in self._known
+
+    def most(self, chosen: Selection, others: Sequence[int]) -> float:
+        return 1.0
+
+    def least(self, chosen: Selection, others: Sequence[int]) -> float:
+        return 0.0
+
+    def reads(self, selection: Selection) -> int:
+        """Tokens that the model computes at most to value a selection: without the chunks where their states are kept.
+
+        A chunk whose states are not there is read once more, which is not counted here but by the meter.
+        """
+        prompt = self.prompt(selection)
+        kept = sum(len(segment.ids) for segment in prompt.segments if segment.role is Role.PASSAGE)
+        return len(prompt.ids) - (0 if self._reader.labelled else kept)
+
+    def prompt(self, selection: Selection) -> Prompt:
+        """The chunks in the order of the selection, the task, and the question last; all but the question is shared."""
+        start, between, end, asked = self._frame
+        parts = [start]
+        for place, i in enumerate(selection):
+            parts += [between] * bool(place) + [Segment(self._passages[i], Role.PASSAGE)]
+        return Prompt((*parts, end, asked), shared=len(parts))
+
+    @cached_property
+    def _reader(self) -> Reader:
+        return self._reader_of()
+
+    @cached_property
+    def _passages(self) -> list[tuple[int, ...]]:
+        tokenizer = self._reader.tokenizer
+        return [tuple(ids[: self._longest]) for ids in tokenizer.encode_many([c.titled for c in self._chunks])]
+
+    @cached_property
+    def _frame(self) -> tuple[Segment, Segment, Segment, Segment]:
+        tokenizer, chat = self._reader.tokenizer, self._reader.family.chat
+        start = tokenizer.start(Control(chat.user), "Passages:\n\n")
+        task = "\n\nPlease write the question that these passages answer together."
+        blank = " " if chat.assistant.endswith(":") else ""
+        asked = tokenizer.encode(blank + self._question.strip())[:MAX_QUESTION_TOKENS]
+        return (
+            Segment(tuple(start)),
+            Segment(tuple(tokenizer.encode("\n\n"))),
+            Segment(tuple(tokenizer.encode(task, Control(chat.assistant)))),
+            Segment(tuple(asked), Role.QUERY),
+        )

@@ -1,0 +1,179 @@
+"""The likelihood of the question given a set: each set asked once, batches in one call, cached states reused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from math import exp
+
+import numpy as np
+import pytest
+
+from rag.errors import ModelNotAvailable
+from rag.kv.library import ChunkLibrary
+from rag.kv.memory import MemoryStore
+from rag.kv.modes import parse_mode
+from rag.kv.reader import CachedReader
+from rag.reranking.icr import lead_of
+from rag.runtime.lexical import LexicalReader
+from rag.runtime.meter import Meter
+from rag.runtime.prompt import Prompt, Role
+from rag.runtime.reader import Array, Reader
+from rag.selection.likelihood import Likelihood
+from rag.selection.problem import Limits
+from rag.selection.search import SetSelector
+from rag.selection.utility import Weights
+from rag.values import Chunk, Hit, Query, Ranking, ScoreKind, StageReport
+from tests.fakes import HashingEncoder
+from tests.tiny_models import loaded, one_thread
+
+__all__ = ["one_thread"]
+QUESTION = "When does the ferry to Vendel leave in winter?"
+TEXTS = ("The ferry to Vendel takes an hour.", "In winter it leaves at nine.", "Puffins nest on cliffs.", "Fog horns.")
+CHUNKS = [Chunk(f"d{i}", f"d{i}", text, 0, len(text), "Vendel" if i == 0 else "") for i, text in enumerate(TEXTS)]
+WEIGHTS = Weights(coverage=0.1, entities=0.1, relevance=0.1, bridge=0.1, likelihood=0.6)
+SETS = [(0,), (1,), (0, 1), (1, 0), (0, 1, 2)]
+
+
+class Counting(LexicalReader):
+    """Notes the prompts of each call."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[Prompt]] = []
+
+    def likelihood(self, prompts: Sequence[Prompt], meter: Meter) -> Array:
+        self.calls.append(list(prompts))
+        return super().likelihood(prompts, meter)
+
+
+def term(reader: Reader, meter: Meter | None = None, longest: int = 100) -> Likelihood:
+    return Likelihood(lambda: reader, QUESTION, CHUNKS, longest, meter or Meter())
+
+
+def test_the_prompt_has_the_chunks_in_their_order_and_the_question_last() -> None:
+    reader = LexicalReader()
+    prompt = term(reader).prompt((1, 0))
+    passages = [reader.tokenizer.decode(s.ids) for s in prompt.segments if s.role is Role.PASSAGE]
+    assert passages == [TEXTS[1], f"Vendel\n{TEXTS[0]}"]
+    assert reader.tokenizer.decode(prompt.segments[-1].ids).strip() == QUESTION
+    cut = term(reader, longest=3).prompt((1,))
+    assert [len(s.ids) for s in cut.segments if s.role is Role.PASSAGE] == [3]
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
+def test_a_value_is_the_models_mean_probability_of_the_questions_tokens(family: str) -> None:
+    model = loaded(family)
+    asked = term(model)
+    alone = [exp(float(model.likelihood([asked.prompt(s)], Meter())[0])) for s in SETS]
+    assert asked(SETS) == pytest.approx(alone, rel=1e-4)
+    assert 0.0 < min(alone) < max(alone) < 1.0
+    assert asked([()]).tolist() == [0.0]
+    assert asked([(0, 1)])[0] != asked([(1, 0)])[0], "the order counts"
+
+
+def test_a_batch_is_one_call_and_no_set_is_asked_twice() -> None:
+    reader = Counting()
+    asked = term(reader)
+    asked([*SETS, (0,)])
+    asked([(0, 1), (2,), ()])
+    assert [len(call) for call in reader.calls] == [5, 1]
+    assert asked.knows((2,))
+    assert not asked.knows((3,))
+
+
+@pytest.mark.parametrize("mode", ["full", "independent", "link-4"])
+def test_from_cached_states_only_what_is_no_chunk_is_computed(mode: str) -> None:
+    """All tokens of a set whose chunks are stored, but the chunks: template and question, and what the mode repairs."""
+    model = loaded("llama")
+    reader = CachedReader(ChunkLibrary(model, lead_of, MemoryStore(2**30)), parse_mode(mode))
+    term(reader)(SETS)  # reads every chunk once
+    meter = Meter()
+    again = term(reader, meter)
+    values = again(SETS)
+    whole = sum(len(again.prompt(s).ids) for s in SETS)
+    if mode == "full":
+        np.testing.assert_allclose(values, term(model)(SETS), rtol=1e-3)
+    else:
+        assert 0 < meter.prefill < whole
+        assert meter.reuse.reused > 0
+    if mode == "independent":
+        assert sum(map(again.reads, SETS)) >= meter.prefill
+        assert again.reads((0, 1)) < len(again.prompt((0, 1)).ids) - 10
+
+
+def ranking() -> Ranking:
+    return Ranking(tuple(Hit(c, 0.5 - i / 100) for i, c in enumerate(CHUNKS)), ScoreKind.COSINE, StageReport("test"))
+
+
+def test_a_selector_weighs_it_and_reports_what_was_computed() -> None:
+    reader = Counting()
+    selector = SetSelector(count=HashingEncoder(), weights=WEIGHTS, reader=lambda: reader)
+    context = selector.select(Query(QUESTION), ranking(), 60)
+    assert context.choice is not None
+    assert "likelihood" in context.choice.chosen[0].terms
+    asked = [prompt for call in reader.calls for prompt in call]
+    assert len(asked) == len({prompt.ids for prompt in asked}) == context.choice.evaluations
+    assert context.report.tokens == context.choice.tokens > 0
+    assert context.report.passes > 0
+    assert len(reader.calls) < len(asked), "the sets of an expansion share a call"
+
+
+def test_its_tokens_can_be_limited() -> None:
+    reader = Counting()
+    free = SetSelector(count=HashingEncoder(), weights=WEIGHTS, reader=lambda: reader)
+    limited = replace(free, limits=Limits(tokens=300))
+    context = limited.select(Query(QUESTION), ranking(), 60)
+    assert context.choice is not None
+    assert context.choice.end == "limit"
+    assert 0 < context.choice.tokens <= 300
+
+
+@dataclass
+class Broken(LexicalReader):
+    """Never loads."""
+
+    asked: list[int] = field(default_factory=list)
+
+    def likelihood(self, prompts: Sequence[Prompt], meter: Meter) -> Array:
+        self.asked.append(len(prompts))
+        raise ModelNotAvailable("language model 'x' cannot be loaded")
+
+
+def test_without_the_model_the_choice_is_the_one_by_the_other_terms_and_says_so() -> None:
+    broken = Broken()
+    selector = SetSelector(count=HashingEncoder(), weights=WEIGHTS, reader=lambda: broken)
+    context = selector.select(Query(QUESTION), ranking(), 60)
+    plain = SetSelector(count=HashingEncoder(), weights=WEIGHTS).select(Query(QUESTION), ranking(), 60)
+    assert broken.asked
+    assert context.chunks == plain.chunks
+    assert "without the likelihood" in context.report.degraded
+    assert plain.report.degraded == ""
+
+
+def test_a_model_is_not_asked_for_where_nothing_weighs_it() -> None:
+    def never() -> Reader:
+        raise AssertionError("nobody needs a model")
+
+    selector = SetSelector(count=HashingEncoder(), reader=never)
+    assert selector.select(Query(QUESTION), ranking(), 60).report.tokens == 0
+
+
+# --- the wait for the first token ---
+
+
+def test_of_two_equals_the_one_whose_states_are_kept_is_taken() -> None:
+    """Equal texts, a budget for one: the second is cached. By default the cache changes nothing."""
+    twins = Ranking(
+        tuple(Hit(Chunk(f"d{i}", f"d{i}", "the winter ferry", 0, 16), 0.5) for i in range(2)),
+        ScoreKind.COSINE,
+        StageReport("test"),
+    )
+    weights = Weights(ttft=0.5)
+
+    def kept(chunks: Sequence[Chunk]) -> list[bool]:
+        return [chunk.id == "d1" for chunk in chunks]
+
+    by_cache = SetSelector(count=HashingEncoder(), weights=weights, kept=kept)
+    assert [c.id for c in by_cache.select(Query(QUESTION), twins, 4).chunks] == ["d1"]
+    by_default = SetSelector(count=HashingEncoder(), kept=kept)
+    assert [c.id for c in by_default.select(Query(QUESTION), twins, 4).chunks] == ["d0"]
