@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from indexes.corpus import Chunk
     from indexes.home import Home
     from rag.encoders import SentenceEncoder
+    from rag.generation.prefix_tree import PrefixTree
     from rag.protocols import Generator, Reranker, Retriever, Selector
     from rag.reranking.attention import CalibrationCache
     from rag.reranking.cross_encoder import CrossEncoderModel
@@ -47,6 +48,7 @@ class Engine:
         self._calibrations: CalibrationCache | None = None
         self.caching = Caching(settings, self.language_model)
         self._batch: BatchDecode | None = None
+        self._sent: PrefixTree | None = None
         self._pipelines: dict[tuple[str, PipelineConfig], Pipeline] = {}
 
     # --- shared parts ---
@@ -280,9 +282,13 @@ class Engine:
 
     def _generator(self, chosen: PipelineConfig) -> Generator:
         if chosen.generate == "remote":
+            from rag.generation.prefix_tree import PrefixTree
             from rag.generation.remote import Remote
 
-            return Remote(self.settings.remote)
+            reorder = self.settings.remote.prefix_order and chosen.order == "score"
+            with self._lock:
+                self._sent = PrefixTree() if self._sent is None else self._sent  # an empty one is false
+            return Remote(self.settings.remote, self._sent, reorder)
         if chosen.generate == "local":
             return self._local()
         return self._extractive()

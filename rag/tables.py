@@ -246,6 +246,8 @@ class RemoteConfig:
     base_url  up to and with /v1;  model  as the engine names it
     api_key_env  the environment variable that holds the key, never the key itself
     timeout   seconds until the next piece;  max_tokens, temperature  of an answer
+    prefix_order  sources that an earlier prompt began with go first, for engines that keep states of what prompts begin
+              with; where a pipeline's order is score, never against best-last or document
     """
 
     base_url: str = ""
@@ -254,6 +256,7 @@ class RemoteConfig:
     timeout: float = 60.0
     max_tokens: int = 512
     temperature: float = 0.0
+    prefix_order: bool = False
 
     def __post_init__(self) -> None:
         if self.base_url and not self.base_url.startswith(("http://", "https://")):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from typing import Any
 
 from rag.config import RemoteConfig
+from rag.entry import entry
 from rag.errors import GeneratorUnavailable, InvalidConfig
 from rag.generation.citations import settled
+from rag.generation.prefix_tree import PrefixTree
 from rag.generation.prompt import NOT_FOUND, messages
 from rag.protocols import Generator
 from rag.values import Answer, Context, Query, StageReport, Usage
@@ -20,9 +23,17 @@ from rag.values import Answer, Context, Query, StageReport, Usage
 class Remote(Generator):
     """Streams the engine's answer. Raises GeneratorUnavailable where it cannot be reached, answers with an error or
     with what is no chat completion, or breaks off. Without a source it is not asked: the answer is "not found".
+
+    Prompts are laid out for an engine that keeps the states of what prompts begin with: what is fixed first, then the
+    sources, the question last.
+
+    sent     sources of the prompts so far, in their order; shared by all who ask the same engine
+    reorder  sources that an earlier prompt began with go first, in that order; citations count in the new one
     """
 
     config: RemoteConfig
+    sent: PrefixTree = field(default_factory=PrefixTree, compare=False)
+    reorder: bool = False
 
     def __post_init__(self) -> None:
         if not self.config.base_url or not self.config.model:
@@ -30,6 +41,7 @@ class Remote(Generator):
 
     def stream(self, query: Query, context: Context) -> Iterator[str | Answer]:
         started = time.perf_counter()
+        context, known = self._laid_out(context)
         pieces: list[str] = []
         usage = Usage()
         finish = ""
@@ -41,13 +53,29 @@ class Remote(Generator):
             else:
                 pieces.append(event)
                 yield event
+        if context.hits:
+            self.sent.add(_names(context))
         text, found, citations, notes = settled("".join(pieces), context)
         if finish not in ("", "stop"):
             notes.append(f"the engine stopped early ({finish}); max_tokens is {self.config.max_tokens}")
         report = StageReport(
-            "generate", time.perf_counter() - started, len(context.hits), len(citations), usage.prompt_tokens
+            "generate",
+            time.perf_counter() - started,
+            len(context.hits),
+            len(citations),
+            usage.prompt_tokens,
+            notes=_said(query, context, known, usage.prompt_tokens),
         )
         yield Answer(text, found, citations, context, usage, self.config.model, report, tuple(notes))
+
+    def _laid_out(self, context: Context) -> tuple[Context, int]:
+        """The sources as they are sent, and how many of the first an earlier prompt began with."""
+        names = _names(context)
+        if self.reorder and context.hits:
+            order = self.sent.best(names, [float(len(hit.chunk.content) + 1) for hit in context.hits])
+            context = replace(context, hits=tuple(context.hits[i] for i in order))
+            names = [names[i] for i in order]
+        return context, self.sent.longest(names)
 
     def _events(self, query: Query, context: Context) -> Iterator[str | Usage | _Finish]:
         import httpx
@@ -71,6 +99,23 @@ class Remote(Generator):
                 yield from _whole(response.iter_lines(), url)
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # UnicodeError: no header can hold the key
             raise GeneratorUnavailable(f"{url} did not answer ({type(error).__name__}: {error})") from error
+
+
+def _names(context: Context) -> list[str]:
+    """What stands for each source: a digest of what is written of it."""
+    return [blake2b(entry(0, hit.chunk).encode(), digest_size=16).hexdigest() for hit in context.hits]
+
+
+def _said(query: Query, context: Context, known: int, tokens: int) -> tuple[str, ...]:
+    """What of the prompt the engine may have had, by characters of its beginning; nothing where that is no source."""
+    if not known:
+        return ()
+    whole = sum(len(message["content"]) for message in messages(query, context))
+    before = replace(context, hits=context.hits[:known])
+    beginning = sum(len(message["content"]) for message in messages(Query(""), before)) - len("Question: ")
+    share = beginning / whole
+    count = f"about {round(share * tokens)} of {tokens} tokens" if tokens else f"{share:.0%}"
+    return (f"the prompt begins as an earlier one did: {known} of {len(context.hits)} sources, {count}",)
 
 
 @dataclass(frozen=True)
