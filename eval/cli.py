@@ -11,6 +11,7 @@ import typer
 from eval.cli_compare import compare
 from eval.cli_datasets import datasets, import_set
 from eval.cli_options import MEASURES, Config, Home, Json, Metrics, ResultOut, print_json
+from eval.cli_regret import regret
 from eval.cli_report import report
 from eval.cli_reproduce import reproduce
 from eval.cli_select import select
@@ -30,6 +31,7 @@ app.command()(reproduce)
 app.command()(datasets)
 app.command("import")(import_set)
 app.command()(select)
+app.command()(regret)
 
 
 def main() -> None:
@@ -168,13 +170,15 @@ def rerank(
 @app.command()
 def bench(
     names: Annotated[
-        list[str] | None, typer.Argument(help="bm25 dense build http start rerank cache [all of them].")
+        list[str] | None, typer.Argument(help="bm25 dense build http start rerank cache select [all of them].")
     ] = None,
     data: Annotated[Path | None, typer.Option(help="A BEIR folder [env KVASIR_TEST_DATA/scifact].")] = None,
     collection: Annotated[str | None, typer.Option(help="Search this collection as it is; build none.")] = None,
     sample: Annotated[int, typer.Option(min=0, help="Documents of the build benchmark, 0 for all.")] = 1000,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds, each measuring both sides.")] = 5,
-    shape: Annotated[str, typer.Option(help="Of rerank and cache: tiny, small, qwen2.5-0.5b, qwen2.5-7b.")] = "small",
+    shape: Annotated[
+        str, typer.Option(help="Of rerank, cache, select: tiny, small, qwen2.5-0.5b, qwen2.5-7b.")
+    ] = "small",
     home: Home = None,
     config: Config = None,
     as_json: Json = False,

@@ -15,8 +15,8 @@ from rag.assemble import Engine
 from rag.config import Settings
 from rag.errors import InvalidInput
 
-NAMES = ("bm25", "dense", "build", "http", "start", "rerank", "cache")
-MODELS = ("rerank", "cache")
+NAMES = ("bm25", "dense", "build", "http", "start", "rerank", "cache", "select")
+MODELS = ("rerank", "cache", "select")
 """Those that need a language model's shape and no collection."""
 QUERIES = 100
 """Queries that a benchmark of searches asks."""
@@ -52,6 +52,10 @@ def run_suite(
         from eval.bench.caching import caching
 
         figures += caching(shape, repeats)
+    if "select" in chosen:
+        from eval.bench.selecting import selecting
+
+        figures += selecting(shape, repeats)
     return Figures(figures=figures, commit=commit(), hardware=hardware())
 
 
