@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from eval.cli_answers import answers
 from eval.cli_compare import compare
 from eval.cli_datasets import datasets, import_set
 from eval.cli_options import MEASURES, Config, Home, Json, Metrics, ResultOut, print_json
@@ -29,6 +30,7 @@ app.command()(compare)
 app.command()(report)
 app.command()(reproduce)
 app.command()(datasets)
+app.command()(answers)
 app.command("import")(import_set)
 app.command()(select)
 app.command()(regret)

@@ -1,0 +1,79 @@
+"""Rows of a long run kept in a file as they come, so that an interrupted run goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from indexes.durable import space_needed
+from rag.errors import InvalidInput, SourceError
+
+MARK = "kvasir_rows"
+
+
+def fingerprint(parts: Mapping[str, Any]) -> str:
+    """The same for the same parts in any order; every part is one that changes the rows."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
+    return blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+class KeptRows:
+    """Rows by key, JSON Lines under a first line with the fingerprint of what makes them.
+
+    A last line that was cut off is dropped, and written anew. ``path`` None keeps rows in memory alone.
+    Raises InvalidInput where the file holds rows of another fingerprint or is none of these files.
+    """
+
+    def __init__(self, path: Path | None, made_by: str) -> None:
+        self.path = path
+        self.rows: dict[str, dict[str, Any]] = {}
+        if path is None:
+            return
+        if path.exists():
+            self._read(path, made_by)
+        else:
+            self._append({MARK: made_by})
+
+    def _read(self, path: Path, made_by: str) -> None:
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise SourceError(f"cannot read {str(path)!r}: {error}") from error
+        whole = content[: content.rfind(b"\n") + 1]
+        if not whole and not _line({MARK: made_by}).startswith(content):
+            raise InvalidInput(f"{path} holds no kept rows; name another file, or delete it")
+        lines = whole.decode("utf-8", errors="replace").splitlines()
+        try:
+            read = [json.loads(line) for line in lines]
+            found = read[0][MARK] if read else made_by
+            self.rows = {str(row["key"]): row["row"] for row in read[1:]}
+        except (ValueError, KeyError, TypeError) as error:
+            raise InvalidInput(f"{path} holds no kept rows ({error!r}); name another file, or delete it") from error
+        if found != made_by:
+            raise InvalidInput(
+                f"{path} holds rows of another pipeline, collection or version ({found}, now {made_by}); "
+                "name another file, or delete it"
+            )
+        with path.open("r+b") as file:
+            file.truncate(len(whole))
+        if not read:
+            self._append({MARK: made_by})
+
+    def keep(self, key: str, row: dict[str, Any]) -> None:
+        """The row is in the file when this returns."""
+        self.rows[key] = row
+        if self.path is not None:
+            self._append({"key": key, "row": row})
+
+    def _append(self, said: Mapping[str, Any]) -> None:
+        assert self.path is not None
+        with space_needed(self.path.absolute().parent), self.path.open("ab") as file:
+            file.write(_line(said))
+            file.flush()
+
+
+def _line(said: Mapping[str, Any]) -> bytes:
+    return json.dumps(said, ensure_ascii=False).encode() + b"\n"
