@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 MICRO_TOKENS = 4096
 """Of a batch that is computed at once, padding counted."""
 PAD = 2
+EVERY = 4
+"""Of a passage's tokens, which are asked for its label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,7 @@ class Batch:
     positions  (B, T) int64;  one row where all sequences have the same
     at       (n,) int64 places of targets in the flattened ids;  targets (n,) int64;  weights (n,) float
     mask     (B, 1, T, T) bool, None for a causal one
+    marked   (m,) int64 places of passages' tokens in the flattened ids;  marks (m,) int64 their passages' label tokens
     kinds    of the examples;  labels  where each example's labels stand among the targets
     """
 
@@ -34,6 +37,8 @@ class Batch:
     targets: torch.Tensor
     weights: torch.Tensor
     mask: torch.Tensor | None
+    marked: torch.Tensor
+    marks: torch.Tensor
     kinds: tuple[str, ...]
     labels: tuple[tuple[int, ...], ...]
 
@@ -71,6 +76,12 @@ def batch(examples: Sequence[Example], device: str = "cpu") -> Batch:
         at += [row * longest + place for place, _, _ in example.targets]
         targets += [token for _, token, _ in example.targets]
         weights += [weight for _, _, weight in example.targets]
+    marked = [
+        (row * longest + place, token)
+        for row, example in enumerate(examples)
+        for start, end, token in example.marks
+        for place in range(start, min(end, len(example.ids)), EVERY)
+    ]
     return Batch(
         ids.to(device),
         positions.to(device),
@@ -79,6 +90,8 @@ def batch(examples: Sequence[Example], device: str = "cpu") -> Batch:
         torch.tensor(targets, dtype=torch.long, device=device),
         torch.tensor(weights, device=device),
         _mask(examples, longest).to(device) if examples[0].spans else None,
+        torch.tensor([place for place, _ in marked], dtype=torch.long, device=device),
+        torch.tensor([token for _, token in marked], dtype=torch.long, device=device),
         tuple(example.kind for example in examples),
         tuple(labels),
     )

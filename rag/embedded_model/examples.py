@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from random import Random
 from typing import TYPE_CHECKING, cast
 
@@ -11,6 +12,7 @@ from rag.embedded_model.lists import PassageList
 from rag.reranking import prompts
 from rag.reranking.icr import LATE, IcrTemplate, Span, document_ids, icr_prompt, lead_ids
 from rag.runtime.families import Family
+from rag.runtime.prompt import Prompt, Role
 from rag.runtime.tokens import Control, Ids, PromptTokenizer
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ THIN_SHARE = 0.04
 BLOCKS = 0.15
 """Of the attention lists, how many are read as chunks that do not see each other."""
 PLAIN_TOKENS = 256
+MAX_PLACE = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,7 @@ class Example:
               and does not see the others
     blocks    each passage sees the first ``lead`` tokens and itself alone
     kind      attention, listwise, pairwise ...: for the figures
+    marks     (start, end, token) of each passage that has a label: what its tokens have to know
     """
 
     kind: str
@@ -44,6 +48,7 @@ class Example:
     rows: tuple[Span, ...] = ()
     blocks: bool = False
     lead: int = 0
+    marks: tuple[tuple[int, int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,23 @@ class ExampleWriter:
             ]
         thin = self._thin(ids, prompt.spans, random)
         lead = prompt.spans[0][0]
-        return Example("attention", tuple(ids), (*thin, *targets), prompt.spans, tuple(rows), blocks, lead)
+        marks = (
+            ()
+            if blocks
+            else tuple((start, end, self._place(number)) for number, (start, end) in enumerate(prompt.spans, start=1))
+        )
+        return Example("attention", tuple(ids), (*thin, *targets), prompt.spans, tuple(rows), blocks, lead, marks)
+
+    @property
+    def label_tokens(self) -> list[int]:
+        """All tokens that a passage can be called by, ascending."""
+        listed = prompts.listwise(self._reader, "", len(prompts.LIST_LABELS)).labels
+        sets = prompts.setwise(self._reader, "", len(prompts.SET_LABELS)).labels
+        pairs = prompts.pairwise(self._reader, "").labels
+        return sorted({*map(self._place, range(1, MAX_PLACE + 1)), *listed, *sets, *pairs})
+
+    def _place(self, number: int) -> int:
+        return self.tokenizer.encode(f" [{number}]")[1]
 
     def lead(self) -> Ids:
         """What stands before the passages of an attention prompt."""
@@ -127,7 +148,7 @@ class ExampleWriter:
         other = random.choice([at for at in range(len(found.texts)) if at not in found.relevant])
         first, second = self._passages([found.texts[relevant], found.texts[other]], form, longest)
         orders = ([first, second], form.labels[0]), ([second, first], form.labels[1])
-        return [_answered("pairwise", form.write(shown).ids, [(label, LABEL)]) for shown, label in orders]
+        return [_answered("pairwise", form.write(shown), [(label, LABEL)], form.labels) for shown, label in orders]
 
     def yes_no(self, found: PassageList, random: Random, longest: int) -> list[Example]:
         """The relevant passage, and another."""
@@ -136,7 +157,7 @@ class ExampleWriter:
         other = random.choice([at for at in range(len(found.texts)) if at not in found.relevant])
         shown = self._passages([found.texts[relevant], found.texts[other]], form, longest)
         return [
-            _answered("yes-no", form.write([ids]).ids, [(label, LABEL)])
+            _answered("yes-no", form.write([ids]), [(label, LABEL)])
             for ids, label in zip(shown, form.labels, strict=True)
         ]
 
@@ -144,7 +165,8 @@ class ExampleWriter:
         form = prompts.likelihood(self._reader, found.query)
         prompt = form.write(self._passages([found.texts[found.relevant[0]]], form, longest))
         asked = prompt.segments[-1].ids
-        return _answered("likelihood", prompt.ids[: -len(asked)], [(token, TEXT) for token in asked])
+        before = Prompt(prompt.segments[:-1])
+        return _answered("likelihood", before, [(token, TEXT) for token in asked])
 
     def plain(self, texts: Sequence[str]) -> Example:
         """Texts one after the other, PLAIN_TOKENS at most."""
@@ -154,14 +176,20 @@ class ExampleWriter:
 
     def _labelled(self, kind: str, form: prompts.Form, found: PassageList, longest: int) -> Example:
         prompt = form.write(self._passages(found.texts, form, longest))
-        return _answered(kind, prompt.ids, [(form.labels[found.relevant[0]], LABEL)])
+        return _answered(kind, prompt, [(form.labels[found.relevant[0]], LABEL)], form.labels)
 
     def _passages(self, texts: Sequence[str], form: prompts.Form, longest: int) -> list[Ids]:
         return [ids[:longest] for ids in self.tokenizer.encode_many([form.blank + text for text in texts])]
 
 
-def _answered(kind: str, ids: Sequence[int], answer: Sequence[tuple[int, float]]) -> Example:
-    """The prompt with an answer; its last token is a target only."""
+def _answered(kind: str, prompt: Prompt, answer: Sequence[tuple[int, float]], labels: Sequence[int] = ()) -> Example:
+    """The prompt with an answer; its last token is a target only. ``labels`` of its passages, in order."""
+    ids = prompt.ids
+    ends = list(accumulate((len(segment.ids) for segment in prompt.segments), initial=0))
+    spans = [
+        span for segment, *span in zip(prompt.segments, ends, ends[1:], strict=False) if segment.role is Role.PASSAGE
+    ]
+    marks = tuple((start, end, label) for (start, end), label in zip(spans, labels, strict=False))
     told = [token for token, _ in answer]
     targets = ((len(ids) - 1 + i, token, weight) for i, (token, weight) in enumerate(answer))
-    return Example(kind, (*ids, *told[:-1]), tuple(targets))
+    return Example(kind, (*ids, *told[:-1]), tuple(targets), marks=marks)

@@ -33,15 +33,18 @@ def hidden_states(
     ids: torch.Tensor,
     positions: torch.Tensor,
     mask: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """(B, T, width) normed hidden states of ids (B, T) at positions (B, T)."""
+    below: int = 0,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(B, T, width) each: normed hidden states of ids (B, T) at positions (B, T), and the states below a layer."""
     core: Any = model.model
     hidden: torch.Tensor = core.embed_tokens(ids)
     rope = core.rotary_emb(hidden, position_ids=positions)
-    for layer in core.layers:
+    under = hidden
+    for number, layer in enumerate(core.layers):
+        under = hidden if number == below else under
         hidden = layer(hidden, attention_mask=mask, position_embeddings=rope)
     normed: torch.Tensor = core.norm(hidden)
-    return normed
+    return normed, under
 
 
 def masked(model: Any) -> None:

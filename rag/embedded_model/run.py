@@ -18,6 +18,7 @@ from rag.embedded_model.evaluation import evaluate
 from rag.embedded_model.examples import Example, ExampleWriter
 from rag.embedded_model.export import export
 from rag.embedded_model.forward import masked
+from rag.embedded_model.learner import Learner
 from rag.embedded_model.lists import ListSource
 from rag.embedded_model.passages import Corpus
 from rag.embedded_model.schedule import HEAD_TOPICS, TEXT_TOPICS, TOKENS, examples_of, rates, topics_of
@@ -101,8 +102,6 @@ class Run:
 
     def _begin(self, say: Say) -> None:
         """Model and optimizer as the last checkpoint has them, or new."""
-        import torch
-
         begin, end, pad = (self.tokenizer.token_to_id(control) for control in CONTROLS)
         going, shape = checkpoint.exists(self.folder), self.shape
         vectors = None
@@ -112,8 +111,8 @@ class Run:
         made: Any = new_model(shape, self.settings.seed, (begin, end, pad), vectors)  # type: ignore[arg-type]
         self.model: Any = made.to(self.device)
         masked(self.model)
-        probe = torch.nn.Linear(shape.width, self.topics.dimension).to(self.device)
-        self.learner = torch.nn.ModuleDict({"model": self.model, "probe": probe})
+        known = self.writer.label_tokens
+        self.learner = Learner(self.model, shape.width, self.topics.dimension, known).to(self.device)
         self.optimizer = optimizer_of(self.learner, shape)
         self.step = int(checkpoint.load(self.folder, self.learner, self.optimizer)["step"]) if going else 0
 

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rag.embedded_model.architecture import Shape
-from rag.embedded_model.batches import Batch, batches
+from rag.embedded_model.batches import EVERY, Batch, batches
 from rag.embedded_model.examples import Example
 from rag.embedded_model.forward import hidden_states
 from rag.embedded_model.heads_loss import heads_loss, right
+from rag.embedded_model.learner import Learner
 from rag.embedded_model.lower import paid
 from rag.embedded_model.topic_batch import TopicBatch
 
 if TYPE_CHECKING:
     import torch
 
+MARKS = 0.5
+"""Weight of the marks' loss beside that of the next tokens."""
 DECAY, BETAS, CLIP = 0.05, (0.9, 0.95), 1.0
 EMBEDDINGS, LOWER, UPPER, PROBE = "embeddings", "lower", "upper", "probe"
 """Parts of the model that learn at their own rates: lower are the layers that taught heads depend on."""
@@ -32,6 +35,8 @@ class Figures:
     heads_loss: float = 0.0
     queries: int = 0
     queries_right: int = 0
+    marks: int = 0
+    marks_right: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
     right: Counter[str] = field(default_factory=Counter)
     gradient: float = 0.0
@@ -42,6 +47,8 @@ class Figures:
         self.heads_loss += other.heads_loss
         self.queries += other.queries
         self.queries_right += other.queries_right
+        self.marks += other.marks
+        self.marks_right += other.marks_right
         self.kinds += other.kinds
         self.right += other.right
         self.gradient = other.gradient
@@ -52,6 +59,7 @@ class Figures:
             "text_loss": self.text_loss / max(1, steps),
             "heads_loss": self.heads_loss / max(1, steps),
             "heads_accuracy": self.queries_right / max(1, self.queries),
+            "marks_accuracy": self.marks_right / max(1, self.marks),
             "gradient": self.gradient,
         }
         found |= {
@@ -78,7 +86,7 @@ def optimizer_of(learner: torch.nn.Module, shape: Shape) -> torch.optim.AdamW:
 
 
 def _part(name: str, last: int) -> str:
-    if name.startswith("probe"):
+    if name.startswith(("probe", "labels")):
         return PROBE
     if "embed" in name:
         return EMBEDDINGS
@@ -90,7 +98,7 @@ def _part(name: str, last: int) -> str:
 
 
 def train_step(
-    learner: torch.nn.ModuleDict,
+    learner: Learner,
     optimizer: torch.optim.Optimizer,
     shape: Shape,
     topics: Sequence[TopicBatch],
@@ -106,22 +114,23 @@ def train_step(
     """
     import torch
 
+    marked = max(1, sum(len(range(a, b, EVERY)) for example in examples for a, b, _ in example.marks))
     weight = max(sum(weight for example in examples for _, _, weight in example.targets), 1e-9)
     figures = Figures()
     optimizer.zero_grad(set_to_none=True)
     kind = torch.device(device).type
     for topic in topics:
         with torch.autocast(kind, dtype=torch.bfloat16, enabled=half):
-            found = paid(learner["model"], shape, topic)
-        loss = heads_loss(found, topic, learner["probe"]) / len(topics)
+            found = paid(learner.model, shape, topic)
+        loss = heads_loss(found, topic, learner.probe) / len(topics)
         loss.backward()  # type: ignore[no-untyped-call]
         hit, of = right(found, topic)
         seen = Figures(tokens=topic.tokens, heads_loss=loss.item(), queries_right=hit, queries=of)
         figures.add(seen)
     for batch in batches(examples, device):
         with torch.autocast(kind, dtype=torch.bfloat16, enabled=half):
-            text, seen = text_loss(learner["model"], batch)
-        (text / weight).backward()  # type: ignore[no-untyped-call]
+            text, marks, seen = text_loss(learner, batch, shape)
+        (text / weight + MARKS * marks / marked).backward()  # type: ignore[no-untyped-call]
         seen.text_loss = text.item() / weight
         figures.add(seen)
     figures.gradient = float(torch.nn.utils.clip_grad_norm_(learner.parameters(), CLIP))
@@ -131,17 +140,28 @@ def train_step(
     return figures
 
 
-def text_loss(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, Figures]:
-    """Weighted sum of the targets' losses, and counts. Logits at targets only."""
+def text_loss(learner: Learner, batch: Batch, shape: Shape) -> tuple[torch.Tensor, torch.Tensor, Figures]:
+    """Weighted sum of the targets' losses, sum of the marks' losses, and counts. Logits at targets only.
+
+    A mark is the label of the passage that a token belongs to. States below the last taught layer are to tell it, so
+    that attention to a passage brings its label along.
+    """
     import torch
 
-    hidden = hidden_states(model, batch.ids, batch.positions, batch.mask)
+    model: Any = learner.model
+    hidden, under = hidden_states(model, batch.ids, batch.positions, batch.mask, max(shape.by_layer))
     chosen = hidden.reshape(-1, hidden.shape[-1])[batch.at]
-    logits = (chosen @ model.lm_head.weight.T).float()  # type: ignore[union-attr,operator]
+    logits = (chosen @ model.lm_head.weight.T).float()
     each = torch.nn.functional.cross_entropy(logits, batch.targets, reduction="none")
     figures = Figures(tokens=batch.tokens)
     hit = (logits.detach().argmax(dim=-1) == batch.targets).tolist()
     for kind, labels in zip(batch.kinds, batch.labels, strict=True):
         figures.kinds[kind] += len(labels)
         figures.right[kind] += sum(hit[label] for label in labels)
-    return (each * batch.weights).sum(), figures
+    told = learner.labels(under.reshape(-1, under.shape[-1])[batch.marked]).float()
+    known = learner.tokens
+    found = told @ model.model.embed_tokens.weight[known].T.float() / shape.width**0.5
+    wanted = torch.searchsorted(known, batch.marks)
+    marks = torch.nn.functional.cross_entropy(found, wanted, reduction="sum")
+    figures.marks, figures.marks_right = len(wanted), int((found.detach().argmax(dim=-1) == wanted).sum())
+    return (each * batch.weights).sum(), marks, figures

@@ -76,7 +76,7 @@ class Watching:
         left = (self._steps - done) * self._seconds / max(1, self._count)
         return (
             f"{done}/{self._steps} heads {shares['heads_loss']:.3f} ({shares['heads_accuracy']:.2f}) "
-            f"text {shares['text_loss']:.3f} "
+            f"text {shares['text_loss']:.3f} marks {shares['marks_accuracy']:.2f} "
             f"places {shares.get('place_accuracy', 0):.2f} pairs {shares.get('pairwise_accuracy', 0):.2f} "
             f"letters {shares.get('listwise_accuracy', 0):.2f} "
             f"{self._sum.tokens / max(self._seconds, 1e-9):.0f} tokens/s, {left / 60:.0f} min left"

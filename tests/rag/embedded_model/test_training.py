@@ -12,8 +12,9 @@ import torch
 
 from rag.embedded_model.architecture import Shape, new_model
 from rag.embedded_model.batches import Batch, batch, batches
-from rag.embedded_model.examples import Example
+from rag.embedded_model.examples import LABEL, Example
 from rag.embedded_model.forward import hidden_states, masked
+from rag.embedded_model.learner import Learner
 from rag.embedded_model.run import Run, Settings
 from rag.embedded_model.schedule import PEAK, examples_of, rates
 from rag.embedded_model.steps import EMBEDDINGS, LOWER, PROBE, UPPER, Figures, optimizer_of, text_loss
@@ -51,7 +52,9 @@ def test_a_query_does_not_see_another(model: Any) -> None:
     start, end = example.rows[1]
     changed = replace(example, ids=(*example.ids[: example.rows[0][0]], 9, *example.ids[example.rows[0][0] + 1 :]))
     with torch.no_grad():
-        a, b = (hidden_states(model, made.ids, made.positions, made.mask) for made in map(_alone, (example, changed)))
+        a, b = (
+            hidden_states(model, made.ids, made.positions, made.mask)[0] for made in map(_alone, (example, changed))
+        )
     assert torch.allclose(a[0, start:end], b[0, start:end], atol=1e-5)
     assert not torch.allclose(a[0, slice(*example.rows[0])], b[0, slice(*example.rows[0])], atol=1e-5)
 
@@ -82,9 +85,46 @@ def test_blocks_give_each_passage_the_states_it_has_alone(model: Any) -> None:
     other[example.spans[0][0] : example.spans[0][1]] = [9] * (example.spans[0][1] - example.spans[0][0])
     changed = replace(example, ids=tuple(other))
     with torch.no_grad():
-        a, b = (hidden_states(model, made.ids, made.positions, made.mask) for made in map(_alone, (example, changed)))
+        a, b = (
+            hidden_states(model, made.ids, made.positions, made.mask)[0] for made in map(_alone, (example, changed))
+        )
     assert torch.allclose(a[0, start:end], b[0, start:end], atol=1e-5)
     assert not torch.allclose(a[0, example.rows[0][0] :], b[0, example.rows[0][0] :], atol=1e-5)
+
+
+def _learner(model: Any) -> Learner:
+    torch.manual_seed(0)
+    return Learner(model, TINY.width, 9, writer().label_tokens)
+
+
+def test_marks_are_the_labels_of_the_passages_that_tokens_belong_to(model: Any) -> None:
+    examples = examples_of(source(), writer(), seed=0, step=8, steps=10, tokens=20000)
+    learner = _learner(model)
+    kinds = set()
+    for example in examples:
+        made = batch([example])
+        answers = [token for _, token, weight in example.targets if weight == LABEL]
+        marked = dict(zip(made.marked.tolist(), made.marks.tolist(), strict=True))
+        if example.kind in ("listwise", "setwise", "pairwise") or (example.kind == "attention" and not example.blocks):
+            kinds.add(example.kind)
+            assert set(answers) <= set(made.marks.tolist())
+            assert all(
+                start <= place < end
+                for start, end, token in example.marks
+                for place, of in marked.items()
+                if of == token
+            )
+        with torch.no_grad():
+            _, marks, figures = text_loss(learner, made, TINY)
+            _, below = hidden_states(model, made.ids, made.positions, made.mask, max(TINY.by_layer))
+            expected = 0.0
+            for place, token in marked.items():
+                told = learner.labels(below[0, place]) @ model.model.embed_tokens.weight[learner.tokens].T
+                logs = (told / TINY.width**0.5).log_softmax(dim=0)
+                expected -= float(logs[learner.tokens.tolist().index(token)])
+        assert figures.marks == len(marked)
+        assert marks.item() == pytest.approx(expected, rel=1e-4)
+    assert kinds == {"attention", "listwise", "setwise", "pairwise"}
 
 
 def test_the_text_loss_is_that_of_all_logits(model: Any) -> None:
@@ -92,7 +132,7 @@ def test_the_text_loss_is_that_of_all_logits(model: Any) -> None:
     plain = [example for example in examples if not example.spans]
     assert len({example.kind for example in plain}) > 1
     with torch.no_grad():
-        text, _ = text_loss(model, batch(plain))
+        text, _, _ = text_loss(_learner(model), batch(plain), TINY)
         whole = [model(torch.tensor([example.ids])).logits[0].log_softmax(dim=-1) for example in plain]
     expected = 0.0
     for example, logits in zip(plain, whole, strict=True):
@@ -165,8 +205,7 @@ def test_the_default_shape_has_six_and_a_half_million_parameters() -> None:
 
 
 def test_what_heads_depend_on_learns_at_a_rate_of_its_own() -> None:
-    model = new_model(TINY, 0)
-    learner = torch.nn.ModuleDict({"model": model, "probe": torch.nn.Linear(TINY.width, 9)})
+    learner = _learner(new_model(TINY, 0))
     groups = optimizer_of(learner, TINY).param_groups
     part = {id(parameter): group["part"] for group in groups for parameter in group["params"]}
     named = {name: part[id(parameter)] for name, parameter in learner.named_parameters()}
@@ -176,7 +215,7 @@ def test_what_heads_depend_on_learns_at_a_rate_of_its_own() -> None:
     assert named["model.model.layers.1.self_attn.k_proj.weight"] == LOWER
     assert named["model.model.layers.1.self_attn.v_proj.weight"] == UPPER
     assert named["model.model.norm.weight"] == UPPER
-    assert named["probe.weight"] == PROBE
+    assert named["probe.weight"] == named["labels.weight"] == PROBE
 
 
 def test_rates_rise_and_fall_in_both_stages() -> None:
