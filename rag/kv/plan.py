@@ -86,20 +86,30 @@ def to_compute(mode: Mode, pieces: Sequence[Piece]) -> list[int]:
 
 
 def _of(mode: Mode, piece: Piece) -> Sequence[int]:
-    length = len(piece.ids)
+    if mode.kind == "craft":
+        share = cfo(piece.context, piece.before, mode.alpha)
+        if piece.before == piece.context.before:  # and yet not exact: it was read behind another prefix, or none
+            share = min(1.0, mode.alpha * piece.context.cci)
+        return [piece.start + i for i in wanting(piece.context, len(piece.ids), share)]
+    return _share(mode, piece.places)
+
+
+def _share(mode: Mode, places: range) -> range:
+    """The tokens of a passage that a mode computes again wherever it was read."""
     match mode.kind:
         case "independent" | "ape":
-            return ()
+            return range(0)
         case "link":
-            return piece.places[: mode.k]
+            return places[: mode.k]
         case "blend":
-            return piece.places if mode.share else ()
-        case "craft":
-            share = cfo(piece.context, piece.before, mode.alpha)
-            if piece.before == piece.context.before:  # and yet not exact: it was read behind another prefix, or none
-                share = min(1.0, mode.alpha * piece.context.cci)
-            return [piece.start + i for i in wanting(piece.context, length, share)]
-    return piece.places
+            return places if mode.share else range(0)
+    return places
+
+
+def again(mode: Mode, length: int) -> int:
+    """Tokens of a passage that was read by itself which a mode computes again elsewhere, from the first layer on."""
+    share = min(1.0, mode.alpha * Context().cci)
+    return len(wanting(Context(), length, share)) if mode.kind == "craft" else len(_share(mode, range(length)))
 
 
 def all_exact(mode: Mode, pieces: Sequence[Piece], computed: Sequence[int], dtype: torch.dtype) -> bool:

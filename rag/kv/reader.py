@@ -16,7 +16,7 @@ from rag.kv.compose import Composed, compose
 from rag.kv.gate import Choice
 from rag.kv.library import ChunkLibrary, Found
 from rag.kv.modes import Mode
-from rag.kv.plan import Chunk
+from rag.kv.plan import Chunk, again
 from rag.kv.states import ChunkStates
 from rag.kv.together import Question, ask
 from rag.runtime.families import Family
@@ -113,6 +113,17 @@ class CachedReader(Reader):
     @property
     def shape(self) -> tuple[int, int]:
         return self.model.shape
+
+    def computed(self, passages: Sequence[Ids]) -> list[int]:
+        """What is not stored is read; of what is stored, and of what was read, the mode computes its part again.
+
+        Asks the store for every name. prefix counts as if no passage stood where it was read.
+        """
+        if self.mode.exact:
+            return [len(ids) for ids in passages]
+        cache = self.library.cache
+        missing = [cache is None or not cache.contains(ids) for ids in passages]
+        return [len(ids) * read + again(self.mode, len(ids)) for ids, read in zip(passages, missing, strict=True)]
 
     # --- attention ---
 

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from rag.errors import InvalidInput
@@ -148,8 +149,9 @@ class _Work:
             )
         longest = room - LABEL_TOKENS
         self.longest = min(self.settings.passage_tokens or longest, longest)
-        lengths = [len(ids) for ids in tokenizer.encode_many([self.texts[i] for i in self.readable])]
-        separator = len(tokenizer.encode(self.template.separator))
+        self.ids = tokenizer.encode_many([self.texts[i] for i in self.readable])
+        lengths = [len(ids) for ids in self.ids]
+        self.separator = separator = len(tokenizer.encode(self.template.separator))
         label = LABEL_TOKENS if self.model.labelled else 0
         self.costs = [min(n + label, self.longest) + separator for n in lengths]
         self.room = room
@@ -161,9 +163,20 @@ class _Work:
         return [tuple(self.readable[i] for i in window) for window in plan(self.costs[:count], self.room)]
 
     def tokens(self, count: int) -> int:
-        """Tokens to compute for the first ``count`` readable chunks; a calibration that is kept is not subtracted."""
+        """Tokens to compute for the first ``count`` readable chunks, at most.
+
+        Cached passages count for what is computed of them; a beginning or a calibration that is kept is not subtracted.
+        """
         planned = plan(self.costs[:count], self.room)
-        return sum(sum(self.costs[i] for i in window) + self.fixed + sum(self.ends) for window in planned)
+        return sum(sum(self.prices[i] for i in window) + self.fixed + sum(self.ends) for window in planned)
+
+    @cached_property
+    def prices(self) -> list[int]:
+        """Tokens to compute of each readable chunk, with the separator behind it."""
+        if self.model.labelled:
+            return self.costs
+        passages = [tuple(ids[: self.longest]) for ids in self.ids]
+        return [tokens + self.separator for tokens in self.model.computed(passages)]
 
     def scores(self) -> dict[int, float]:
         """Chunk index -> score, of those that were read."""

@@ -54,6 +54,10 @@ class Reader(Protocol):
     @property
     def shape(self) -> tuple[int, int]: ...
 
+    def computed(self, passages: Sequence[tuple[int, ...]]) -> list[int]:
+        """How many tokens of each passage a prompt with it will make the model compute, at most."""
+        return [len(ids) for ids in passages]
+
     def attention(
         self, prefix: Prompt, suffixes: Sequence[Prompt], meter: Meter, heads: Heads | None = None
     ) -> list[Array]:

@@ -438,3 +438,38 @@ def test_the_mode_names_how_storage_rounded_what_was_reused(scheme: Scheme, said
     reader, meter = reader_of("prefix", scheme=scheme), Meter()
     asked(reader, attention_prompt(reader), meter)
     assert meter.reuse.mode == said
+
+
+@pytest.mark.parametrize("mode", ["independent", "ape", "link-4", "craft"])
+def test_a_bound_on_tokens_counts_what_cached_lists_compute(mode: str) -> None:
+    given = as_given([Passage(text) for text in TEXTS])
+    reader = reader_of(mode)
+    whole = AttentionReranker(reader).rerank(Query(QUERY), given).report.tokens
+    warm = AttentionReranker(reader).rerank(Query(QUERY), given).report
+    assert warm.tokens < whole
+    lead = len(reader.library.lead)
+    bound = warm.tokens + lead + 40  # the empty question was kept from the first time
+    cold = AttentionReranker(reader_of(mode), limits=Limits(max_prefill_tokens=bound)).rerank(Query(QUERY), given)
+    assert "were compared" in cold.report.degraded
+    assert cold.report.tokens <= bound
+    bounded = AttentionReranker(reader, limits=Limits(max_prefill_tokens=bound)).rerank(Query(QUERY), given)
+    assert bounded.report.degraded == ""
+    assert bounded.report.tokens <= bound
+    fewer = AttentionReranker(reader, limits=Limits(max_prefill_tokens=lead + 60)).rerank(Query(QUERY), given)
+    assert fewer.report.tokens <= lead + 60
+
+
+@pytest.mark.parametrize("mode", [*LOSSY, "link-0", "blend-0"])
+def test_what_a_mode_will_compute_of_a_passage_is_what_it_computes(mode: str) -> None:
+    reader = reader_of(mode)
+    ids = tuple(reader.tokenizer.encode(TEXTS[0]))[:20]
+    lead, other = Segment(reader.library.lead), Segment((8, 9), Role.PASSAGE)
+    prompt = Prompt((lead, other, Segment(ids, Role.PASSAGE), Segment((5, 6))))  # not where it was read
+    before = reader.computed([(8, 9), ids])
+    reader.labels([prompt], [3, 4], Meter())
+    meter, after = Meter(), reader.computed([(8, 9), ids])
+    reader.labels([prompt], [3, 4], meter)
+    assert [cold - warm for cold, warm in zip(before, after, strict=True)] == [2, len(ids)]
+    found = meter.prefill - 2
+    assert found <= after[1]
+    assert found == after[1] or mode.startswith("blend")  # which drops some behind the second layer
