@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from rag.config import (
     PipelineConfig,
     RemoteConfig,
     RerankerConfig,
+    SelectionConfig,
     ServerConfig,
     Settings,
     load_settings,
@@ -27,6 +29,7 @@ from rag.config import (
     settings_from,
 )
 from rag.errors import InvalidConfig, PipelineNotFound
+from rag.selection_table import Weights
 
 TABLES: dict[str, type] = {
     "encoder": EncoderConfig,
@@ -34,13 +37,21 @@ TABLES: dict[str, type] = {
     "cache": CacheConfig,
     "index": IndexConfig,
     "generation": GenerationConfig,
+    "selection": SelectionConfig,
+    "selection.weights": Weights,
     "remote": RemoteConfig,
     "server": ServerConfig,
     "pipeline.ask": PipelineConfig,
     "reranker.prp": RerankerConfig,
 }
 NAMED = {"pipeline.ask": BUILT_IN["ask"], "reranker.prp": BUILT_IN_RERANKERS["prp"]}
-KEYS = [(table, field.name) for table, kind in TABLES.items() for field in fields(kind)]
+KEYS = [
+    (table, field.name)
+    for table, kind in TABLES.items()
+    for field in fields(kind)
+    if f"{table}.{field.name}" not in TABLES
+]
+WEIGHTS = {f"selection.weights.{field.name}": 0.05 for field in fields(Weights)}
 
 # A value for each key that no built-in default has.
 OTHER: dict[str, Any] = {
@@ -55,7 +66,8 @@ OTHER: dict[str, Any] = {
     "order": "document", "k": 9, "budget": 99, "generate": "remote",
     "rerank_deadline_ms": 9.5, "rerank_max_prefill_tokens": 9, "max_rerank_documents": 9, "max_rerank_chars": 9,
     "name": "lexical", "kind": "icr", "heads": "some-heads", "late": "QA", "best_last": False, "sort": "sliding",
-    "group": 9, "window": 15, "stride": 9, "passage_tokens": 99,
+    "group": 9, "window": 15, "stride": 9, "first_stage": 0.25,
+    "passage_tokens": 99,
     "store": "memory", "redis_url": "redis://other", "redis_cluster": True, "redis_reads": 9, "redis_timeout": 9.5,
     "redis_pause": 9.5, "ttl": 9.5, "directory": "/states", "disk_mb": 9, "memory_mb": 9, "scheme": "int8",
     "loading": "always", "prefix_order": True, "gate_kl": 0.5, "gate_nll": 0.5, "gate_agreement": 0.5, "gate_tau": 0.5,
@@ -63,6 +75,7 @@ OTHER: dict[str, Any] = {
     "hmac_key_env": "MY_SEAL", "tenant_env": "MY_TENANT",
     "mode": "link-16", "warm": True, "reuse": "blend-0.2",
     "top_p": 0.5, "seed": 9, "stop": ("END",), "rows": 9,
+    "most": 9, "evaluations": 99, "milliseconds": 9.5, "model_tokens": 99, "similarity": "encoder", "ordered": True,
 }  # fmt: skip
 
 
@@ -124,17 +137,19 @@ def test_a_pipeline_of_ones_own_starts_from_the_defaults_and_a_built_in_from_its
 
 
 def test_every_key_has_a_value_to_be_tested_with() -> None:
-    assert {key for _, key in KEYS} == set(OTHER)
+    assert {key for table, key in KEYS if f"{table}.{key}" not in WEIGHTS} == set(OTHER)
 
 
 @pytest.mark.parametrize(("table", "key"), KEYS)
 def test_every_key_can_be_set_by_the_environment(table: str, key: str) -> None:
-    value = OTHER[key]
+    value = WEIGHTS.get(f"{table}.{key}") or OTHER[key]
     text = str(value).lower() if isinstance(value, bool) else str(list(value) if isinstance(value, tuple) else value)
     name = f"KVASIR_{table}.{key}".upper().replace(".", "__")
-    settings = load_settings(environ={name: text})
+    room = {"KVASIR_SELECTION__WEIGHTS__RELEVANCE": "0.05"} if f"{table}.{key}" in WEIGHTS else {}
+    settings = load_settings(environ={**room, name: text})
     kind, _, named = table.partition(".")
-    section = getattr(settings, f"{kind}s")[named] if named else getattr(settings, table)
+    several = kind in ("pipeline", "reranker")
+    section = getattr(settings, f"{kind}s")[named] if several else attrgetter(table)(settings)
     assert getattr(section, key) == value
     assert value != getattr(NAMED.get(table) or TABLES[table](), key)
 
@@ -194,7 +209,10 @@ def test_every_key_is_explained_in_its_table_s_docstring(table: str, key: str) -
         ({"pipeline": {"mine": {"rerank": "cross-encoder"}}}, "needs rerank_model"),
         ({"pipeline": {"mine": {"rerank": "sentence"}}}, "no reranker 'sentence'; did you mean 'sentences'"),
         ({"pipeline": {"mine": {"rerank": ["icr"]}}}, "it takes a string"),
-        ({"pipeline": {"mine": {"rerank": "icr"}}}, r'\[model\] name = "PATH".*KVASIR_MODEL__NAME.*--model.*lexical'),
+        (
+            {"model": {"name": ""}, "pipeline": {"mine": {"rerank": "icr"}}},
+            r'\[model\] name = "PATH".*KVASIR_MODEL__NAME.*--model.*lexical',
+        ),
         ({"pipeline": {"mine": {"rerank_deadline_ms": -1}}}, "rerank_deadline_ms = -1.0; it lies between 0"),
         ({"pipeline": {"mine": {"rerank_deadline_ms": float("nan")}}}, "rerank_deadline_ms = nan"),
         ({"pipeline": {"mine": {"rerank_max_prefill_tokens": -1}}}, "rerank_max_prefill_tokens = -1"),
@@ -314,7 +332,8 @@ def test_an_unknown_reranker_in_an_override_is_refused_with_the_nearest() -> Non
     with pytest.raises(InvalidConfig, match="no reranker 'cross-encodr'; did you mean 'cross-encoder'"):
         settings_from({}).pipeline("hybrid", {"rerank": "cross-encodr"})
     with pytest.raises(InvalidConfig, match=r"needs a language model.*lexical"):
-        settings_from({}).pipeline("hybrid", {"rerank": "icr"})
+        settings_from({"model": {"name": ""}}).pipeline("hybrid", {"rerank": "icr"})
+    assert settings_from({}).reranker("icr").model == "embedded"
     assert settings_from({}).pipeline("hybrid", {"rerank": "icr", "rerank_model": "lexical"}).rerank == "icr"
 
 
@@ -372,3 +391,18 @@ def test_a_seal_that_is_named_and_not_there_is_refused(monkeypatch: pytest.Monke
 def test_a_cache_mode_that_is_none_is_refused_with_the_nearest(table: dict[str, Any]) -> None:
     with pytest.raises(InvalidConfig, match="did you mean 'link'"):
         settings_from(table)
+
+
+def test_weights_and_limits_of_selection_are_settings() -> None:
+    raw = {"selection": {"evaluations": 50, "weights": {"bridge": 0.1, "likelihood": 0.1}}}
+    chosen = settings_from(raw).selection
+    assert (chosen.evaluations, chosen.weights.bridge, chosen.weights.likelihood) == (50, 0.1, 0.1)
+    assert chosen.weights.coverage == Weights().coverage
+    environ = {"KVASIR_SELECTION__WEIGHTS__TOKENS": "0.2"}
+    assert load_settings(environ=environ).selection.weights.tokens == 0.2
+    with pytest.raises(InvalidConfig, match="the benefits sum to"):
+        settings_from({"selection": {"weights": {"likelihood": 0.5}}})
+    with pytest.raises(InvalidConfig, match="one of them limits a search"):
+        settings_from({"selection": {"evaluations": 0}})
+    with pytest.raises(InvalidConfig, match=r"selection\.weights\.brige"):
+        settings_from({"selection": {"weights": {"brige": 0.1}}})
