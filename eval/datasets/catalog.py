@@ -35,8 +35,10 @@ class Counts:
 
 
 _FORUMS = (
-    "android english gaming gis mathematica physics programmers stats tex unix webmasters wordpress"  # CQADupStack's
-).split()
+    *("android", "english", "gaming", "gis", "mathematica", "physics", "programmers"),
+    *("stats", "tex", "unix", "webmasters", "wordpress"),
+)
+"""CQADupStack's parts."""
 
 COLLECTIONS = (
     Known("msmarco", "beir/msmarco", MSMARCO),
@@ -55,7 +57,7 @@ COLLECTIONS = (
     Known("msmarco-passage-v2/trec-dl-2021", "msmarco-passage-v2/trec-dl-2021/judged", MSMARCO),
     Known("litsearch", "", "MIT"),
 )
-"""BEIR's 18 sets and MS MARCO, which they are held against, CQADupStack in its 12 parts; TREC's deep learning tracks; LitSearch."""
+"""BEIR's 18 sets and MS MARCO, CQADupStack in its 12 parts; TREC's deep learning tracks; LitSearch."""
 
 LITSEARCH = Counts(64_183, 597, None)
 """By the card of princeton-nlp/LitSearch."""

@@ -39,8 +39,9 @@ def write_rows(file: Path, rows: Iterable[Mapping[str, Any]]) -> int:
     """JSON Lines; returns how many."""
     count = 0
     with file.open("w", encoding="utf-8", errors="replace", newline="\n") as out:
-        for count, row in enumerate(rows, start=1):
+        for row in rows:
             out.write(json.dumps(row, ensure_ascii=False) + "\n")
+            count += 1
     return count
 
 

@@ -48,12 +48,8 @@ def page(content: Content, plots: Sequence[Plot]) -> str:
 
 
 def _table(sheet: Sheet) -> str:
-    heads = "".join(
-        f'<th scope="col"{_kind(place)}>{escape(head)}</th>' for place, head in enumerate(sheet.heads)
-    )
-    rows = "".join(
-        f"<tr>{''.join(_cell(cell, place) for place, cell in enumerate(row))}</tr>\n" for row in sheet.rows
-    )
+    heads = "".join(f'<th scope="col"{_kind(place)}>{escape(head)}</th>' for place, head in enumerate(sheet.heads))
+    rows = "".join(f"<tr>{''.join(_cell(cell, place) for place, cell in enumerate(row))}</tr>\n" for row in sheet.rows)
     return (
         f'<div class="wide"><table><caption>{escape(sheet.caption)}</caption>\n<thead><tr>{heads}</tr></thead>\n'
         f"<tbody>{rows}</tbody></table></div>"

@@ -27,7 +27,10 @@ class Plot:
 def plots(content: Content) -> list[Plot]:
     """Every plot that the content has figures for."""
     made = []
-    for cost, label, name in (("p50", "median milliseconds a query", "latency"), ("tokens", "prefill tokens a query", "tokens")):
+    for cost, label, name in (
+        ("p50", "median milliseconds a query", "latency"),
+        ("tokens", "prefill tokens a query", "tokens"),
+    ):
         points = content.points(cost)
         if any(point.cost > 0 for point in points):
             made.append(_pareto(points, content.measures[0], label, f"quality-{name}"))
@@ -50,7 +53,9 @@ def _pareto(points: Sequence[Point], measure: str, label: str, name: str) -> Plo
     axes.set_ylabel(measure)
     axes.margins(0.12)
     undominated = ", ".join(point.name for point in best)
-    return Plot(name, f"{measure} against {label}; the line joins what no system beats: {undominated}.", _svg(figure, name))
+    return Plot(
+        name, f"{measure} against {label}; the line joins what no system beats: {undominated}.", _svg(figure, name)
+    )
 
 
 def _differences(content: Content) -> Plot:
@@ -79,7 +84,9 @@ def _stages(stages: Mapping[str, Mapping[str, float]]) -> Plot:
     left = dict.fromkeys(stages, 0.0)
     for number, stage in enumerate(order):
         widths = [stages[name].get(stage, 0.0) for name in stages]
-        axes.barh([_plain(name) for name in stages], widths, left=list(left.values()), color=_ink(number), label=_plain(stage))
+        axes.barh(
+            [_plain(name) for name in stages], widths, left=list(left.values()), color=_ink(number), label=_plain(stage)
+        )
         left = {name: left[name] + width for name, width in zip(stages, widths, strict=True)}
     axes.invert_yaxis()
     axes.set_xlabel("mean milliseconds a query")
