@@ -17,12 +17,16 @@ VECTORS = 2.0
 """Weight of the distance between states and the teacher's vectors."""
 
 
-def heads_loss(paid: Paid, batch: TopicBatch, probe: torch.nn.Module) -> torch.Tensor:
-    """Means over queries, and over passages: divergence of the shares, and 1 - cosine of probed states to vectors."""
+def heads_loss(paid: Paid, batch: TopicBatch, probe: torch.nn.Module, sharpness: torch.Tensor) -> torch.Tensor:
+    """Means over queries, and over passages: divergence of the shares, and 1 - cosine of probed states to vectors.
+
+    ``sharpness``  logarithm of the power that shares are compared in; it is learnt: what counts is the order
+    """
     import torch
 
-    together = divergence(paid.masses.sum(dim=1, keepdim=True), batch.wanted)[:, 0]
-    apart = divergence(paid.masses, batch.wanted).mean(dim=1)
+    power = sharpness.exp()
+    together = divergence(paid.masses.sum(dim=1, keepdim=True), batch.wanted, power)[:, 0]
+    apart = divergence(paid.masses, batch.wanted, power).mean(dim=1)
     loss = _mean(together + EACH_HEAD * apart, batch.present)
     alike = torch.nn.functional.cosine_similarity
     passages = 1 - alike(probe(paid.passages), batch.passage_vectors, dim=-1)
@@ -31,14 +35,14 @@ def heads_loss(paid: Paid, batch: TopicBatch, probe: torch.nn.Module) -> torch.T
     return loss + VECTORS * (_mean(passages, read) + _mean(queries, batch.taught))
 
 
-def divergence(masses: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """(G, h, N): Kullback-Leibler divergence of the shares in masses (G, h, N, P) from the wanted ones (G, N, P)."""
+def divergence(masses: torch.Tensor, wanted: torch.Tensor, power: torch.Tensor | float = 1.0) -> torch.Tensor:
+    """(G, h, N): Kullback-Leibler divergence of the shares in masses^power (G, h, N, P) from the wanted (G, N, P)."""
     import torch
 
     wanted = wanted[:, None]
     out = wanted < 0
     shares = wanted.clamp(min=0)
-    logs = (masses + TINY).log().masked_fill(out, -1e9).log_softmax(dim=-1)
+    logs = (power * (masses + TINY).log()).masked_fill(out, -1e9).log_softmax(dim=-1)
     return (torch.xlogy(shares, shares) - (shares * logs).masked_fill(out, 0.0)).sum(dim=-1)
 
 

@@ -1,4 +1,4 @@
-"""The model and what it is trained with: two maps that are thrown away in the end."""
+"""The model and what it is trained with: what is thrown away in the end."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from typing import Any
 
 import torch
 
+SHARPNESS = 3.0
+
 
 class Learner(torch.nn.Module):
     """model  a causal language model of the given width
 
     probe   states to the teacher's vectors, of ``dimension``
     labels  states to the embedding of their passage's label, one of ``tokens``, ascending
+    sharpness  logarithm of the power in which shares of attention are compared
     """
 
     tokens: torch.Tensor
@@ -22,4 +25,5 @@ class Learner(torch.nn.Module):
         self.model = model
         self.probe = torch.nn.Linear(width, dimension)
         self.labels = torch.nn.Linear(width, width, bias=False)
+        self.sharpness = torch.nn.Parameter(torch.tensor(SHARPNESS).log())
         self.register_buffer("tokens", torch.tensor(tokens), persistent=False)

@@ -86,7 +86,7 @@ def optimizer_of(learner: torch.nn.Module, shape: Shape) -> torch.optim.AdamW:
 
 
 def _part(name: str, last: int) -> str:
-    if name.startswith(("probe", "labels")):
+    if name.startswith(("probe", "labels", "sharpness")):
         return PROBE
     if "embed" in name:
         return EMBEDDINGS
@@ -122,7 +122,7 @@ def train_step(
     for topic in topics:
         with torch.autocast(kind, dtype=torch.bfloat16, enabled=half):
             found = paid(learner.model, shape, topic)
-        loss = heads_loss(found, topic, learner.probe) / len(topics)
+        loss = heads_loss(found, topic, learner.probe, learner.sharpness) / len(topics)
         loss.backward()  # type: ignore[no-untyped-call]
         hit, of = right(found, topic)
         seen = Figures(tokens=topic.tokens, heads_loss=loss.item(), queries_right=hit, queries=of)

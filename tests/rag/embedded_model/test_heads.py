@@ -135,7 +135,7 @@ def test_the_loss_is_the_teachers_shares_and_vectors(topics: TopicSource) -> Non
     asked = torch.randn(2, batch.wanted.shape[1], TINY.width, generator=generator)
     probe = torch.nn.Linear(TINY.width, batch.passage_vectors.shape[2])
     probe.requires_grad_(False)
-    found = heads_loss(Paid(masses, states, asked), batch, probe)
+    found = heads_loss(Paid(masses, states, asked), batch, probe, torch.tensor(2.0).log())
     expected, queries = 0.0, 0
     for at in range(2):
         for number in range(int(batch.present[at].sum())):
@@ -157,8 +157,8 @@ def test_the_loss_is_the_teachers_shares_and_vectors(topics: TopicSource) -> Non
 
 def _loss(masses: torch.Tensor, wanted: list[float]) -> float:
     kept = [at for at, share in enumerate(wanted) if share >= 0]
-    total = sum(float(masses[at]) + LEAST for at in kept)
-    pairs = [(wanted[at], (float(masses[at]) + LEAST) / total) for at in kept]
+    total = sum((float(masses[at]) + LEAST) ** 2 for at in kept)
+    pairs = [(wanted[at], (float(masses[at]) + LEAST) ** 2 / total) for at in kept]
     return sum(want * math.log(want / share) for want, share in pairs if want > 0)
 
 
