@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from rag.errors import ModelNotAvailable
 from rag.runtime.meter import Meter
 from rag.runtime.prompt import Prompt, Role, Segment
 from rag.runtime.reader import Reader
@@ -27,6 +28,7 @@ class Likelihood(Term):
 
     reader  gives the model, when a set is first valued: the model, or a reader that reuses cached states of chunks
     meter   counts what it computes
+    Raises ModelNotAvailable where the model's answer is no number.
     """
 
     def __init__(
@@ -39,6 +41,8 @@ class Likelihood(Term):
     def __call__(self, selections: Sequence[Selection]) -> Array:
         if new := [selection for selection in dict.fromkeys(selections) if selection not in self._known]:
             found = self._reader.likelihood([self.prompt(selection) for selection in new], self.meter)
+            if np.isnan(found).any():
+                raise ModelNotAvailable("the likelihood of the question is no number; load the model in float32")
             values = np.exp(np.minimum(0.0, found.astype(np.float64)))
             self._known.update(zip(new, values.tolist(), strict=True))
         return np.array([self._known[selection] for selection in selections], dtype=np.float64)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from indexes.encoding import TextEncoder
-from rag.errors import ModelNotAvailable, ModelOutOfMemory
+from rag.errors import CacheUnavailable, InvalidInput, ModelNotAvailable, ModelOutOfMemory, Overloaded
 from rag.protocols import Selector, TokenCounter
 from rag.runtime.meter import Meter
 from rag.runtime.reader import Reader
@@ -23,6 +23,9 @@ from rag.selection.terms import Term
 from rag.selection.utility import WeightedSum, Weights
 from rag.values import Chunk, Context, Hit, Query, Ranking, StageReport
 
+UNANSWERED = (ModelNotAvailable, ModelOutOfMemory, CacheUnavailable, Overloaded, InvalidInput)
+"""Raised where a language model, or the store of its states, has nothing to say: InvalidInput for a prompt too long."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SetSelector(Selector):
@@ -35,7 +38,8 @@ class SetSelector(Selector):
     ordered   sequences are searched, and the best one is the prompt's order; else ``order`` arranges the set
     reader    gives the language model for the term ``likelihood``, which reads ``passage_tokens`` of a chunk
     kept      says for the term ``ttft`` of which chunks the states are in the cache
-    A model that is not there or has no memory left takes its term with it, and the report says so.
+    A model that gives no number, or a store that does not answer, takes its term with it, and the report says so: one
+    not there, out of memory, too busy, or with less context than the set has tokens.
     """
 
     count: TokenCounter
@@ -62,13 +66,15 @@ class SetSelector(Selector):
         started = time.perf_counter()
         hits = readable(ranking.hits)[: self.depth]
         pool = self.pool(query, ranking, hits, budget)
-        meter, degraded = Meter(), ""
+        meter, chooser, lost = Meter(), *self._with_states(hits)
         asked = self._likelihood(pool, meter)
         try:
-            utility, problem, result = self._searched(pool, asked)
-        except (ModelNotAvailable, ModelOutOfMemory) as error:
-            asked, degraded = None, f"chosen without the likelihood of the question: {error}"
-            utility, problem, result = self._searched(pool, asked)
+            utility, problem, result = chooser._searched(pool, asked)
+        except UNANSWERED as error:
+            if asked is None:
+                raise
+            asked, lost = None, (*lost, f"chosen without the likelihood of the question: {error}")
+            utility, problem, result = chooser._searched(pool, asked)
         known = always if asked is None else asked.knows
         choice = explained(self.name or self.searcher, problem, utility, result, ranking, hits, known)
         choice = replace(choice, tokens=meter.prefill)
@@ -80,7 +86,7 @@ class SetSelector(Selector):
             len(ranking),
             len(arranged),
             read + meter.prefill,
-            degraded,
+            "; ".join(lost),
             passes=meter.passes,
             peak_mb=round(meter.peak_bytes / 2**20, 3),
             notes=(self._note(result),),
@@ -94,6 +100,16 @@ class SetSelector(Selector):
         utility = self.utility(pool, asked)
         problem = self.problem(pool, utility, asked)
         return utility, problem, solve(problem, SEARCHERS[self.searcher], self.limits)
+
+    def _with_states(self, hits: Sequence[Hit]) -> tuple[SetSelector, tuple[str, ...]]:
+        """Itself with what is kept of the hits looked up once; without the term, and why, where nobody can say."""
+        if self.kept is None or not self.weights.ttft:
+            return self, ()
+        try:
+            kept = self.kept([hit.chunk for hit in hits])
+        except UNANSWERED as error:
+            return replace(self, kept=None), (f"chosen without the wait for the first token: {error}",)
+        return replace(self, kept=lambda _: kept), ()
 
     def _likelihood(self, pool: Pool, meter: Meter) -> Likelihood | None:
         """The term by the language model, None where its weight is 0 or there is no model to ask."""

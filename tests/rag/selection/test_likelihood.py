@@ -9,7 +9,7 @@ from math import exp
 import numpy as np
 import pytest
 
-from rag.errors import ModelNotAvailable
+from rag.errors import CacheUnavailable, KvasirError, ModelNotAvailable, ModelOutOfMemory, Overloaded
 from rag.kv.library import ChunkLibrary
 from rag.kv.memory import MemoryStore
 from rag.kv.modes import parse_mode
@@ -130,24 +130,49 @@ def test_its_tokens_can_be_limited() -> None:
 
 @dataclass
 class Broken(LexicalReader):
-    """Never loads."""
+    """Never answers."""
 
+    error: KvasirError
     asked: list[int] = field(default_factory=list)
 
     def likelihood(self, prompts: Sequence[Prompt], meter: Meter) -> Array:
         self.asked.append(len(prompts))
-        raise ModelNotAvailable("language model 'x' cannot be loaded")
+        raise self.error
 
 
-def test_without_the_model_the_choice_is_the_one_by_the_other_terms_and_says_so() -> None:
-    broken = Broken()
-    selector = SetSelector(count=HashingEncoder(), weights=WEIGHTS, reader=lambda: broken)
-    context = selector.select(Query(QUESTION), ranking(), 60)
-    plain = SetSelector(count=HashingEncoder(), weights=WEIGHTS).select(Query(QUESTION), ranking(), 60)
-    assert broken.asked
-    assert context.chunks == plain.chunks
-    assert "without the likelihood" in context.report.degraded
+class Undefined(LexicalReader):
+    """A model whose arithmetic overflowed."""
+
+    def likelihood(self, prompts: Sequence[Prompt], meter: Meter) -> Array:
+        return np.full(len(prompts), np.nan, dtype=np.float32)
+
+
+def without_likelihood(reader: Reader, passages: Ranking, longest: int = 256) -> str:
+    """How the choice is degraded, which is that of the other terms."""
+    selector = SetSelector(count=HashingEncoder(), weights=WEIGHTS, reader=lambda: reader, passage_tokens=longest)
+    context, plain = (s.select(Query(QUESTION), passages, 9000) for s in (selector, replace(selector, reader=None)))
+    assert context.chunks == plain.chunks != ()
     assert plain.report.degraded == ""
+    return context.report.degraded
+
+
+@pytest.mark.parametrize("error", [ModelNotAvailable, ModelOutOfMemory, Overloaded])
+def test_without_the_model_the_choice_is_the_one_by_the_other_terms_and_says_so(error: type[KvasirError]) -> None:
+    broken = Broken(error("no answer today"))
+    said = without_likelihood(broken, ranking())
+    assert broken.asked
+    assert said == "chosen without the likelihood of the question: no answer today"
+
+
+def test_a_likelihood_that_is_no_number_is_left_out() -> None:
+    assert "is no number; load the model in float32" in without_likelihood(Undefined(), ranking())
+
+
+def test_a_set_longer_than_the_model_reads_costs_the_term_and_no_answer() -> None:
+    model = loaded("llama")
+    text = "winter ferry " * model.context
+    long = Ranking((Hit(Chunk("d0", "d0", text, 0, len(text)), 0.9),), ScoreKind.COSINE, StageReport("test"))
+    assert "the model reads" in without_likelihood(model, long, longest=100_000)
 
 
 def test_a_model_is_not_asked_for_where_nothing_weighs_it() -> None:
@@ -177,3 +202,13 @@ def test_of_two_equals_the_one_whose_states_are_kept_is_taken() -> None:
     assert [c.id for c in by_cache.select(Query(QUESTION), twins, 4).chunks] == ["d1"]
     by_default = SetSelector(count=HashingEncoder(), kept=kept)
     assert [c.id for c in by_default.select(Query(QUESTION), twins, 4).chunks] == ["d0"]
+
+
+def test_a_store_that_does_not_answer_costs_the_term_and_no_answer() -> None:
+    def silent(chunks: Sequence[Chunk]) -> list[bool]:
+        raise CacheUnavailable("the store does not answer")
+
+    asked = SetSelector(count=HashingEncoder(), weights=Weights(ttft=0.5), kept=silent)
+    context, plain = (s.select(Query(QUESTION), ranking(), 60) for s in (asked, replace(asked, kept=None)))
+    assert context.chunks == plain.chunks
+    assert context.report.degraded == "chosen without the wait for the first token: the store does not answer"
