@@ -17,6 +17,7 @@ from rag.selection.budget import BudgetFill
 from rag.selection.mmr import MaximalMarginalRelevance
 from rag.selection.ordering import Order
 from rag.selection.search import SetSelector
+from rag.selection_table import SEARCHES
 from rag.values import Chunk, Context, Hit, Query, Ranking, ScoreKind, StageReport
 from tests.fakes import HashingEncoder
 
@@ -25,16 +26,22 @@ HASHING = HashingEncoder()
 ORDERS: tuple[Order, ...] = ("score", "best-last", "document")
 FILLING = ("budget", "mmr")
 """Selectors that take all that fits; the others leave out what is worth less than its tokens."""
-KINDS = (*FILLING, "search", "search without encoder")
+SEARCHING = ("search", *(name for name in SEARCHES if name != "search"))
+KINDS = (*FILLING, *SEARCHING, "search without encoder")
 
 
 def selector(kind: str, order: Order = "score", model: SentenceEncoder | HashingEncoder = HASHING) -> Selector:
     if kind in FILLING:
         return BudgetFill(model, order) if kind == "budget" else MaximalMarginalRelevance(model, model, 0.7, order)
-    return SetSelector(count=model, encoder=model if kind == "search" else None, order=order)
+    if kind in SEARCHES:
+        return SetSelector(count=model, encoder=model, order=order, searcher=SEARCHES[kind], name=kind)
+    return SetSelector(count=model, order=order)
 
 
-@pytest.fixture(params=[(kind, order) for kind in KINDS for order in ORDERS], ids="-".join)
+@pytest.fixture(
+    params=[(kind, order) for kind in KINDS for order in ORDERS if kind in (*FILLING, "search") or order == "score"],
+    ids="-".join,
+)
 def chosen(request: pytest.FixtureRequest) -> Selector:
     return selector(*request.param)
 
@@ -130,7 +137,7 @@ def test_equal_chunks_are_taken_by_rank(kind: str) -> None:
     assert [chunk.id for chunk in context.chunks] == ["d0#0", "d1#0"]
 
 
-@pytest.mark.parametrize("kind", ["search", "search without encoder"])
+@pytest.mark.parametrize("kind", [*SEARCHING, "search without encoder"])
 def test_of_equal_chunks_a_search_takes_the_best_ranked_alone(kind: str) -> None:
     context = selector(kind).select(QUESTION, ranked("ferry", "ferry", "ferry"), 100)
     assert [chunk.id for chunk in context.chunks] == ["d0#0"]
