@@ -33,6 +33,7 @@ from rag.pipeline import check_query
 from rag.protocols import Reranker
 from rag.reranking.attention import AttentionReranker
 from rag.reranking.given import Passage, as_given, place_of
+from rag.reranking.mixed import MixedReranker
 from rag.runtime.meter import Limits
 from rag.values import Query, Ranking
 
@@ -120,13 +121,14 @@ def _reranker(engine: Engine, asked: RerankRequest) -> Reranker:
         chosen = engine.reranker(asked.model, depth=max(1, len(asked.documents)), limits=limits)
     except InvalidConfig as error:
         raise InvalidBody(str(error), "model") from error
-    if asked.explain_tokens and not isinstance(chosen, AttentionReranker):
+    if asked.explain_tokens and not isinstance(_inner(chosen), AttentionReranker):
         raise InvalidBody(f"explain_tokens is for rerankers of kind icr; {asked.model!r} is another", "explain_tokens")
     return chosen
 
 
 def _explained(chosen: Reranker, query: Query, ranking: Ranking, wanted: bool) -> tuple[Tokens, list[str]]:
     """Tokens by passage, and a note where the request's limits left no room for all of them."""
+    chosen = _inner(chosen)
     if not wanted or not isinstance(chosen, AttentionReranker):
         return {}, []
     given = ranking.inputs[0]
@@ -136,6 +138,11 @@ def _explained(chosen: Reranker, query: Query, ranking: Ranking, wanted: bool) -
     }
     readable = sum(bool(hit.chunk.content.strip()) for hit in given)
     return tokens, [f"tokens of {len(tokens)} of {readable} passages are explained"] if len(tokens) < readable else []
+
+
+def _inner(chosen: Reranker) -> Reranker:
+    """The reranker without the first stage's share."""
+    return chosen.inner if isinstance(chosen, MixedReranker) else chosen
 
 
 def _left(limits: Limits, ranking: Ranking) -> Limits:

@@ -123,6 +123,14 @@ class Engine:
         Raises InvalidConfig for an unknown name, a model that is missing, or heads that are not known.
         """
         chosen = self.settings.reranker(name, model)
+        made = self._reranker(chosen, depth, limits)
+        if not chosen.first_stage:
+            return made
+        from rag.reranking.mixed import MixedReranker
+
+        return MixedReranker(made, chosen.first_stage, depth)
+
+    def _reranker(self, chosen: RerankerConfig, depth: int, limits: Limits) -> Reranker:
         if chosen.reads:
             return self._reading(chosen, depth, limits)
         if chosen.kind == "sentences":
@@ -148,9 +156,9 @@ class Engine:
         match chosen.kind:
             case "icr":
                 from rag.reranking.attention import AttentionReranker, CalibrationCache
-                from rag.reranking.heads import ALL, head_set
+                from rag.reranking.heads import ALL, AUTO, head_set
 
-                if chosen.heads != ALL:
+                if chosen.heads not in (ALL, AUTO):
                     head_set(chosen.heads)  # an unknown one is refused before anything is loaded
                 with self._lock:
                     self._calibrations = self._calibrations or CalibrationCache()

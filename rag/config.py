@@ -120,7 +120,8 @@ class Settings:
         if found.reads and not chosen:
             raise InvalidConfig(
                 f'reranker {name!r} needs a language model, and none is set: write [model] name = "PATH" in the '
-                'settings file, set KVASIR_MODEL__NAME or give --model PATH ("lexical" is a stand-in without a model)'
+                'settings file, set KVASIR_MODEL__NAME or give --model PATH ("embedded" is the small model that comes '
+                'with Kvasir, "lexical" a stand-in without a model)'
             )
         return found if chosen == found.model else replace(found, model=chosen)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from rag.errors import InvalidConfig
+from rag.runtime.packaged import EMBEDDED
 
 MAX_K = 10_000
 LEXICAL = "lexical"
@@ -135,14 +136,14 @@ class EncoderConfig:
 class ModelConfig:
     """[model] The language model that rerankers share.
 
-    name    hub name or local path of a causal language model (Llama, Mistral, Qwen2, Qwen2.5, Qwen3), or lexical: a
-            stand-in that compares words, for demos and tests; empty where there is none
+    name    hub name or local path of a causal language model (Llama, Mistral, Qwen2, Qwen2.5, Qwen3); embedded, the
+            small one that comes with Kvasir; lexical, a stand-in that compares words; empty for none
     device  auto (a GPU where there is one), cpu, cuda, cuda:1
     dtype   float32, bfloat16, float16 or auto (bfloat16 where the device computes it natively)
     trust_remote_code  run code that a model brings along
     """
 
-    name: str = ""
+    name: str = EMBEDDED
     device: str = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     trust_remote_code: bool = False
@@ -155,19 +156,21 @@ class RerankerConfig:
     kind   sentences (the text encoder over single sentences), cross-encoder, or by a language model: icr (attention),
            prp (pairs), setwise (groups), listwise (windows), pointwise (yes or no), likelihood (of the query)
     model  hub name or local path; empty is [model] name for the kinds with a language model
-    heads  icr: all, the name of a published head set (kvasir models list), or a file (kvasir models heads)
+    heads  icr: auto (the set in the model's own directory, else all), all, the name of a published head set
+           (kvasir models list), or a file (kvasir models heads)
     late   icr: IE (find information) or QA (answer a question), the instruction behind the passages
     best_last  icr: the best first-stage hit stands last, nearest to the question
     sort   prp: heapsort, allpair, sliding or quickselect; setwise: insertion, heapsort or tourrank; empty: the first
     k      prp, setwise: how many best are brought to the front;  group  setwise: passages compared with one other
     window, stride  listwise: passages of a prompt, and by how many the next window stands higher
     passage_tokens  tokens of a passage that a language model reads, 0 for the kind's default: icr 512, others 128
+    first_stage  share of the first stage's score in the new one, both between 0 and 1; 0 leaves it out
     reuse  how cached states of passages are reused, in place of [cache] mode; off: they are not
     """
 
     kind: Kind = "icr"
     model: str = ""
-    heads: str = "all"
+    heads: str = "auto"
     late: Literal["IE", "QA"] = "IE"
     best_last: bool = True
     sort: str = ""
@@ -176,6 +179,7 @@ class RerankerConfig:
     window: int = 20
     stride: int = 10
     passage_tokens: int = 0
+    first_stage: float = 0.0
     reuse: str = ""
 
     def __post_init__(self) -> None:
@@ -186,6 +190,7 @@ class RerankerConfig:
         in_range("window", self.window, 2, 20)
         in_range("stride", self.stride, 1, self.window - 1)
         in_range("passage_tokens", self.passage_tokens, 0, 100_000)
+        in_range("first_stage", self.first_stage, 0, 1)
         if self.sort and self.sort not in SORTS.get(self.kind, ()):
             known = SORTS.get(self.kind)
             rule = nearest(self.sort, known) if known else f"; a reranker of kind {self.kind} does not sort"

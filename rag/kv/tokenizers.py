@@ -7,6 +7,7 @@ from functools import lru_cache
 from rag.encoders import local_path, needs_hub
 from rag.errors import ModelNotAvailable
 from rag.runtime.families import family_of
+from rag.runtime.packaged import packaged_path
 from rag.runtime.tokens import PromptTokenizer, controls_of
 
 
@@ -15,7 +16,7 @@ def tokenizer_of(name: str, *, trust_remote_code: bool = False) -> PromptTokeniz
     """The tokenizer that a LanguageModel of this name has. Raises ModelNotAvailable."""
     from transformers import AutoConfig, AutoTokenizer
 
-    path = local_path(name)
+    path = packaged_path(name) or local_path(name)
     where = {"local_files_only": not needs_hub(path), "trust_remote_code": trust_remote_code}
     try:
         config = AutoConfig.from_pretrained(path, **where)

@@ -71,8 +71,9 @@ def test_several_at_once_get_what_each_would_get_alone(speaker: Client) -> None:
     assert found == [SAYS] * 6
 
 
-def test_a_server_without_a_model_says_what_to_set(client: Client) -> None:
-    body = assert_problem(ask(client, pipeline=LOCAL), 422, "invalid_pipeline")
+def test_a_server_without_a_model_says_what_to_set(home: Path, make_engine: MakeEngine) -> None:
+    with TestClient(create_app(make_engine(home, model=ModelConfig(name="")))) as client:
+        body = assert_problem(ask(client, pipeline=LOCAL), 422, "invalid_pipeline")
     assert "no language model is set" in body["detail"]
 
 

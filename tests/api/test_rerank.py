@@ -223,8 +223,9 @@ def test_an_unknown_model_is_refused_with_the_nearest(reading_client: Client) ->
     assert "neither a head set nor a file" in refused(reading_client, 422, "model", model="headless")
 
 
-def test_a_kind_without_a_model_says_how_to_get_one(client: Client) -> None:
-    detail = refused(client, 422, "model")
+def test_a_kind_without_a_model_says_how_to_get_one(home: Path, make_engine: MakeEngine) -> None:
+    with TestClient(create_app(make_engine(home, model=ModelConfig(name="")))) as client:
+        detail = refused(client, 422, "model")
     assert "KVASIR_MODEL__NAME" in detail
     assert "lexical" in detail
 

@@ -188,7 +188,8 @@ def test_lists_without_their_texts_are_refused(folder: Path) -> None:
         load_lists(folder.parent, path)
 
 
-def test_a_wrong_reranker_is_refused_before_anything_is_read(folder: Path) -> None:
+def test_a_wrong_reranker_is_refused_before_anything_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KVASIR_MODEL__NAME", "")
     with pytest.raises(InvalidConfig, match="did you mean 'setwise'"):
         reranked(folder, "--reranker", "setwize")
     with pytest.raises(InvalidConfig, match="--model"):

@@ -63,7 +63,8 @@ def test_a_selector_explains_each_candidate(small_home: Home) -> None:
         ask(small_home, "--selector", "serch")
 
 
-def test_without_a_model_it_says_what_to_do(small_home: Home) -> None:
+def test_without_a_model_it_says_what_to_do(small_home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KVASIR_MODEL__NAME", "")
     with pytest.raises(InvalidConfig, match="no language model is set"):
         ask(small_home, "--generate", "local")
     with pytest.raises(InvalidConfig, match="did you mean 'local'"):

@@ -121,7 +121,6 @@ def test_the_reranker_of_a_settings_file(lines: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ((), InvalidConfig, r'\[model\] name = "PATH".*--model PATH'),
         (("-r", "icx"), InvalidConfig, "no reranker 'icx'; did you mean 'icr'"),
         (("--model", "/no/such/model"), ModelNotAvailable, "'/no/such/model' cannot be loaded .*no such directory"),
         (("-r", "cross-encoder"), InvalidConfig, "needs rerank_model"),
@@ -132,6 +131,12 @@ def test_a_mistake_says_what_to_do(
 ) -> None:
     with pytest.raises(error, match=message):
         kvasir("rerank", QUERY, lines, *arguments)
+
+
+def test_no_model_at_all_says_what_to_set(lines: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KVASIR_MODEL__NAME", "")
+    with pytest.raises(InvalidConfig, match=r'\[model\] name = "PATH".*--model PATH.*embedded.*lexical'):
+        kvasir("rerank", QUERY, lines)
 
 
 def test_an_architecture_that_is_not_known_is_refused(lines: Path, tmp_path: Path) -> None:
@@ -230,14 +235,16 @@ def test_a_folder_without_cases_is_refused(tmp_path: Path) -> None:
 # --- models ---
 
 
-def test_models_lists_families_rerankers_and_head_sets() -> None:
+def test_models_lists_families_rerankers_and_head_sets(monkeypatch: pytest.MonkeyPatch) -> None:
     said = json.loads(kvasir("models", "list", "--json"))
     assert "llama" in said["families"]["llama-3"]
     assert said["rerankers"]["icr"]["kind"] == "icr"
     assert said["heads"]["qrhead-llama-3.1-8b-nq"]["heads"][0] == [14, 22]
     shown = kvasir("models", "list")
     assert "core-llama-3.1-8b" in shown
-    assert "none is set" in shown
+    assert "language model: embedded" in shown
+    monkeypatch.setenv("KVASIR_MODEL__NAME", "")
+    assert "none is set" in kvasir("models", "list")
 
 
 @pytest.mark.parametrize("criterion", ["qrhead", "core"])
