@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from indexes.home import Home
     from rag.encoders import SentenceEncoder
     from rag.generation.prefix_tree import PrefixTree
-    from rag.protocols import Generator, Reranker, Retriever, Selector
+    from rag.protocols import Generator, Reranker, Retriever, Selector, TokenCounter
     from rag.reranking.attention import CalibrationCache
     from rag.reranking.cross_encoder import CrossEncoderModel
     from rag.runtime.batch_decode import BatchDecode
@@ -248,12 +248,23 @@ class Engine:
         if chosen.select == "mmr":
             from rag.selection.mmr import MaximalMarginalRelevance
 
-            return MaximalMarginalRelevance(self.encoder, self.encoder, chosen.mmr_lambda, chosen.order)
+            return MaximalMarginalRelevance(self.encoder, self._counter(chosen), chosen.mmr_lambda, chosen.order)
         if chosen.select in SEARCHES:
             return self._searching(chosen)
         from rag.selection.budget import BudgetFill
 
-        return BudgetFill(self.encoder, chosen.order)
+        return BudgetFill(self._counter(chosen), chosen.order)
+
+    def _counter(self, chosen: PipelineConfig) -> TokenCounter:
+        """Tokens as what answers counts them: the language model, else the text encoder."""
+        model = self.settings.model
+        if chosen.generate != "local" or model.name in ("", LEXICAL):
+            return self.encoder
+        from rag.kv.tokenizers import tokenizer_of
+        from rag.runtime.counting import ModelCounter
+
+        reads = partial(tokenizer_of, model.name, trust_remote_code=model.trust_remote_code)
+        return ModelCounter(model.name, reads, self.encoder)
 
     def _searching(self, chosen: PipelineConfig) -> Selector:
         """Sets weighed as [selection] says."""
@@ -267,7 +278,7 @@ class Engine:
             tokens=table.model_tokens or None,
         )
         return SetSelector(
-            count=self.encoder,
+            count=self._counter(chosen),
             encoder=self.encoder if table.similarity == "encoder" else None,
             order=chosen.order,
             searcher=SEARCHES[chosen.select],

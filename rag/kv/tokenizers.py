@@ -17,8 +17,8 @@ def tokenizer_of(name: str, *, trust_remote_code: bool = False) -> PromptTokeniz
     from transformers import AutoConfig, AutoTokenizer
 
     path = packaged_path(name) or local_path(name)
-    where = {"local_files_only": not needs_hub(path), "trust_remote_code": trust_remote_code}
     try:
+        where = {"local_files_only": not needs_hub(path), "trust_remote_code": trust_remote_code}
         config = AutoConfig.from_pretrained(path, **where)
         family_of(config.model_type, ())
         tokenizer = AutoTokenizer.from_pretrained(path, **where)
