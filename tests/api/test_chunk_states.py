@@ -79,7 +79,7 @@ def test_a_redis_that_is_down_degrades_nothing_and_is_named(home: Path, make_eng
             server.stop()
             found = client.post("/v1/rerank", json=body).json()
             assert found["results"] == wanted["results"]
-            assert "had trouble (Redis" in found["trace"]["notes"][0]
+            assert any("had trouble (Redis" in note for note in found["trace"]["notes"])
             assert wanted["trace"]["notes"] == []
             deleted = client.delete("/v1/collections/demo/documents/geo/tide").json()
             assert deleted["deleted"] == 1
