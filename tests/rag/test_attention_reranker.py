@@ -160,7 +160,7 @@ def test_a_request_that_was_given_up_stops() -> None:
 
 def test_head_sets_come_from_files_and_must_fit(tmp_path: object) -> None:
     model = loaded("llama")
-    with pytest.raises(InvalidConfig, match="known: all, qrhead-llama"):
+    with pytest.raises(InvalidConfig, match="known: auto, all, qrhead-llama"):
         AttentionReranker(model, heads="nonsense").rerank(QUESTION, ranking_of(TEXTS))
     with pytest.raises(InvalidConfig, match=r"has heads 14-22.*3 layers of 4 heads"):
         AttentionReranker(model, heads="qrhead-llama-3.1-8b-nq").rerank(QUESTION, ranking_of(TEXTS))
