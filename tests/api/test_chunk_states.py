@@ -80,10 +80,10 @@ def test_a_redis_that_is_down_degrades_nothing_and_is_named(home: Path, make_eng
             found = client.post("/v1/rerank", json=body).json()
             assert found["results"] == wanted["results"]
             assert any("had trouble (Redis" in note for note in found["trace"]["notes"])
-            assert wanted["trace"]["notes"] == []
+            assert not any("trouble" in note for note in wanted["trace"]["notes"])
             deleted = client.delete("/v1/collections/demo/documents/geo/tide").json()
             assert deleted["deleted"] == 1
             assert "may still be stored" in deleted["cache_trouble"]
-            assert "127.0.0.1" not in deleted["cache_trouble"] + found["trace"]["notes"][0]
+            assert "127.0.0.1" not in deleted["cache_trouble"] + " ".join(found["trace"]["notes"])
             dropped = client.delete("/v1/collections/demo").json()
             assert "may still be stored" in dropped["cache_trouble"]
