@@ -11,9 +11,11 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rag.embedded_model.lists import ListSource
 from rag.embedded_model.passages import Passage, Question
+from rag.embedded_model.teacher import unit
 from rag.encoders import has_bfloat16
 from rag.language_model import LanguageModel
 from rag.reranking import prompts
@@ -77,19 +79,14 @@ def _reranked(reranker: AttentionReranker, source: ListSource, at: int, question
     passages = [source.corpora[at].passages[place] for place in places]
     ranking = reranker.rerank(Query(question.text, question.id), as_given(_given(passages), ranked=True))
     attention = {place_of(hit): hit.score for hit in ranking}
-    bm25 = _unit([score for _, score in best])
-    heads = _unit([attention[i] for i in range(len(places))])
-    orders = {
-        "bm25": bm25,
-        "heads": heads,
-        "bm25+heads": [a + b for a, b in zip(bm25, heads, strict=True)],
-        "bm25+2heads": [a + 2 * b for a, b in zip(bm25, heads, strict=True)],
-    }
+    bm25 = unit([score for _, score in best])
+    heads = unit([attention[i] for i in range(len(places))])
+    orders = {"bm25": bm25, "heads": heads, "bm25+heads": bm25 + heads, "bm25+2heads": bm25 + 2 * heads}
     relevant = set(question.relevant)
     return {f"ndcg@10 {name}": ndcg(places, values, relevant) for name, values in orders.items()}
 
 
-def ndcg(places: Sequence[int], values: Sequence[float], relevant: set[int]) -> float:
+def ndcg(places: Sequence[int], values: Sequence[float] | NDArray[np.float64], relevant: set[int]) -> float:
     """nDCG@10 with binary gains; equal values are ordered by place."""
     order = sorted(range(len(places)), key=lambda i: (-values[i], places[i]))[:10]
     gained = sum(1 / math.log2(rank + 2) for rank, i in enumerate(order) if places[i] in relevant)
@@ -127,8 +124,3 @@ def _ids(reader: LanguageModel, passages: Sequence[Passage], form: prompts.Form)
 
 def _given(passages: Sequence[Passage]) -> list[GivenPassage]:
     return [GivenPassage(each.text, each.title) for each in passages]
-
-
-def _unit(values: Sequence[float]) -> list[float]:
-    low, high = min(values), max(values)
-    return [(value - low) / (high - low) if high > low else 0.0 for value in values]

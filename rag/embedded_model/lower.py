@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rag.embedded_model.architecture import Shape
 from rag.embedded_model.topic_batch import SHARED, TopicBatch
+from rag.kv.rope import rotated
 
 if TYPE_CHECKING:
     import torch
@@ -31,22 +32,16 @@ class Paid:
 def paid(model: Any, shape: Shape, batch: TopicBatch) -> Paid:
     """Layers above the last taught head are not run."""
     import torch
-    from torch.nn.functional import pad
 
     core, heads = model.model, shape.by_layer
     last = max(heads)
-    group = shape.query_heads // shape.key_heads
     size = shape.width // shape.query_heads
     topics, sequences, length = batch.ids.shape
-    keys, own = sequences * length, batch.query_ids.shape[1]
-    passages = batch.inside.shape[2]
-    wide = -(passages + size) % 16 + passages
-    bias = _bias(batch)
-    hot = pad(batch.inside, (0, wide - passages, 0, own))
-    member = _member(batch)
+    keys = sequences * length
+    sees, member = _sees(batch), _member(batch)
     hidden = core.embed_tokens(torch.cat((batch.ids.flatten(1), batch.query_ids), dim=1))
     places = torch.cat((batch.positions.flatten(1), batch.query_positions), dim=1)
-    cos, sin = (each[:, :, None] for each in core.rotary_emb(hidden, position_ids=places))
+    rope = core.rotary_emb(hidden, position_ids=places)
     masses = []
 
     def apart(states: torch.Tensor) -> torch.Tensor:
@@ -57,39 +52,20 @@ def paid(model: Any, shape: Shape, batch: TopicBatch) -> Paid:
     for number, layer in enumerate(core.layers[: last + 1]):
         attention = layer.self_attn
         normed = layer.input_layernorm(hidden)
-        query = attention.q_proj(normed).unflatten(2, (-1, size))
-        key = attention.k_proj(normed).unflatten(2, (-1, size))
-        query, key = (_turned(each, cos, sin).to(query.dtype).transpose(1, 2) for each in (query, key))
-        value = attention.v_proj(normed).unflatten(2, (-1, size)).transpose(1, 2)
-        taught = heads.get(number, ())
-        chosen = list(taught) if number == last else list(range(shape.query_heads))
-        of = [head // group for head in chosen]
-        asked = query[:, chosen, keys:]
-        if taught:
-            counted = hot[:, None].expand(-1, len(of), -1, -1).to(value.dtype)
-            out = torch.nn.functional.scaled_dot_product_attention(
-                pad(asked, (0, wide)),
-                pad(key[:, of], (0, wide)),
-                torch.cat((value[:, of], counted), dim=3),
-                attn_mask=bias.to(asked.dtype),
-                scale=size**-0.5,
-            )
-            weights = out[:, [chosen.index(head) for head in taught], :, size : size + passages].float()
+        parts = (attention.q_proj(normed), attention.k_proj(normed), attention.v_proj(normed))
+        query, key, value = (part.unflatten(2, (-1, size)).transpose(1, 2) for part in parts)
+        query, key = rotated(query, rope).to(value.dtype), rotated(key, rope).to(value.dtype)
+        mixed, weights = _asked(query[:, :, keys:], key, value, batch.inside, sees)
+        if number in heads:
             with torch.autocast(weights.device.type, enabled=False):
-                masses.append(member[:, None] @ weights)
-            out = out[..., :size]
-        else:
-            out = torch.nn.functional.scaled_dot_product_attention(
-                asked, key[:, of], value[:, of], attn_mask=bias.to(asked.dtype)
-            )
+                masses.append(member[:, None] @ weights[:, list(heads[number])].float())
         if number == last:
             break
         alone = torch.nn.functional.scaled_dot_product_attention(
             apart(query), apart(key), apart(value), is_causal=True, enable_gqa=True
         )
         alone = alone.reshape(topics, sequences, -1, length, size).transpose(1, 2).flatten(2, 3)
-        mixed = torch.cat((alone, out), dim=2).transpose(1, 2).flatten(2)
-        hidden = hidden + attention.o_proj(mixed)
+        hidden = hidden + attention.o_proj(torch.cat((alone, mixed), dim=2).transpose(1, 2).flatten(2))
         hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
     with torch.autocast(hidden.device.type, enabled=False):
         states = hidden.float()
@@ -100,15 +76,36 @@ def paid(model: Any, shape: Shape, batch: TopicBatch) -> Paid:
         )
 
 
-def _bias(batch: TopicBatch) -> torch.Tensor:
-    """(G, 1, M, S*T + M): 0 where a query's token sees, else -inf. A query sees passages, what is shared, itself."""
+def _asked(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, inside: torch.Tensor, sees: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mixed values (G, H, M, d) of queries (G, H, M, d), and their weights (G, H, M, P), summed over each passage."""
+    import torch
+    from torch.nn.functional import pad
+
+    size, passages = query.shape[3], inside.shape[2]
+    wide = passages + -(passages + size) % 16  # heads of a multiple of 16 are fast
+    hot = pad(inside, (0, wide - passages, 0, key.shape[2] - inside.shape[1]))
+    counted = hot[:, None].expand(-1, key.shape[1], -1, -1).to(value.dtype)
+    out = torch.nn.functional.scaled_dot_product_attention(
+        pad(query, (0, wide)),
+        pad(key, (0, wide)),
+        torch.cat((value, counted), dim=3),
+        attn_mask=sees,
+        scale=size**-0.5,
+        enable_gqa=True,
+    )
+    return out[..., :size], out[..., size : size + passages]
+
+
+def _sees(batch: TopicBatch) -> torch.Tensor:
+    """(G, 1, M, S*T + M) bool: what a query's token sees: passages, what is shared, itself."""
     import torch
 
     asked, at = batch.asked, batch.query_positions
     own = (asked[:, :, None] == asked[:, None, :]) | (asked[:, None, :] == SHARED)
     own &= at[:, :, None] >= at[:, None, :]
-    sees = torch.cat((batch.seen[:, None].expand(-1, own.shape[1], -1), own), dim=2)
-    return torch.zeros(sees.shape, device=sees.device).masked_fill(~sees, float("-inf"))[:, None]
+    return torch.cat((batch.seen[:, None].expand(-1, own.shape[1], -1), own), dim=2)[:, None]
 
 
 def _member(batch: TopicBatch) -> torch.Tensor:
@@ -121,10 +118,3 @@ def _member(batch: TopicBatch) -> torch.Tensor:
 
 def _mean(member: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
     return member @ states / member.sum(dim=2, keepdim=True).clamp(min=1)
-
-
-def _turned(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    import torch
-
-    half = states.shape[-1] // 2
-    return states * cos + torch.cat((-states[..., half:], states[..., :half]), dim=-1) * sin

@@ -29,12 +29,12 @@ from rag.embedded_model.topics import TopicSource
 from rag.encoders import SentenceEncoder
 from rag.errors import InvalidInput
 from rag.runtime.families import Family, family_of
+from rag.runtime.packaged import EMBEDDED
 from rag.runtime.tokens import PromptTokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-NAME = "embedded"
 SAVE_SECONDS = 300
 EVALUATIONS = 10
 """In a run, at equal distances."""
@@ -152,7 +152,7 @@ class Run:
             self.learner,
             self.optimizer,
             self.shape,
-            [topics],
+            topics,
             examples,
             rates(step, settings.head_steps, settings.steps),
             device=self.device,
@@ -167,7 +167,7 @@ class Run:
 
     def export(self) -> None:
         """Into the folder's ``embedded``."""
-        export(self.folder / NAME, self.model, self.tokenizer, self.shape.heads)
+        export(self.folder / EMBEDDED, self.model, self.tokenizer, self.shape.heads)
 
     def _encoded(self) -> Iterator[list[int]]:
         for corpus in self.source.corpora:

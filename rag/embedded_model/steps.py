@@ -101,7 +101,7 @@ def train_step(
     learner: Learner,
     optimizer: torch.optim.Optimizer,
     shape: Shape,
-    topics: Sequence[TopicBatch],
+    topics: TopicBatch,
     examples: Sequence[Example],
     rates: Mapping[str, float],
     *,
@@ -110,7 +110,7 @@ def train_step(
 ) -> Figures:
     """Update the weights of the learner's ``model`` and ``probe`` once; ``half``: products in bfloat16.
 
-    The loss is the mean of the topics' losses and that of the examples' targets.
+    The loss is the topics' and that of the examples' targets.
     """
     import torch
 
@@ -119,14 +119,12 @@ def train_step(
     figures = Figures()
     optimizer.zero_grad(set_to_none=True)
     kind = torch.device(device).type
-    for topic in topics:
-        with torch.autocast(kind, dtype=torch.bfloat16, enabled=half):
-            found = paid(learner.model, shape, topic)
-        loss = heads_loss(found, topic, learner.probe, learner.sharpness) / len(topics)
-        loss.backward()  # type: ignore[no-untyped-call]
-        hit, of = right(found, topic)
-        seen = Figures(tokens=topic.tokens, heads_loss=loss.item(), queries_right=hit, queries=of)
-        figures.add(seen)
+    with torch.autocast(kind, dtype=torch.bfloat16, enabled=half):
+        found = paid(learner.model, shape, topics)
+    loss = heads_loss(found, topics, learner.probe, learner.sharpness)
+    loss.backward()  # type: ignore[no-untyped-call]
+    hit, of = right(found, topics)
+    figures.add(Figures(tokens=topics.tokens, heads_loss=loss.item(), queries_right=hit, queries=of))
     for batch in batches(examples, device):
         with torch.autocast(kind, dtype=torch.bfloat16, enabled=half):
             text, marks, seen = text_loss(learner, batch, shape)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate, takewhile
 from typing import TYPE_CHECKING
 
+from rag.embedded_model.batches import PAD
 from rag.embedded_model.examples import ExampleWriter
 from rag.embedded_model.teacher import OUT
 from rag.embedded_model.topics import Topic
@@ -15,7 +16,6 @@ from rag.reranking.icr import CALIBRATION, document_ids
 if TYPE_CHECKING:
     import torch
 
-PAD = 2
 SHARED, NOBODY = -1, -2
 """In ``asked``: of a token that every query sees, of padding."""
 

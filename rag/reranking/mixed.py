@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
+from rag.fusion import weighted_sum
 from rag.protocols import Reranker
 from rag.reranking.stage import reranked
 from rag.values import Query, Ranking, ScoreKind
@@ -26,14 +27,9 @@ class MixedReranker(Reranker):
         started = time.perf_counter()
         found = self.inner.rerank(query, ranking)
         head = ranking.hits[: self.depth]
-        new = {hit.chunk.id: hit.score for hit in found.hits}
-        first = _unit([hit.score for hit in head])
-        second = _unit([new[hit.chunk.id] for hit in head])
-        scores = [self.share * a + (1.0 - self.share) * b for a, b in zip(first, second, strict=True)]
+        first = {hit.chunk.id: hit.score for hit in head}
+        second = {hit.chunk.id: hit.score for hit in found.hits if hit.chunk.id in first}
+        fused = weighted_sum([first, second], [self.share, 1.0 - self.share])
+        scores = [fused[hit.chunk.id] for hit in head]
         mixed = reranked(ranking, scores, stage="rerank", kind=ScoreKind.WEIGHTED_SUM, started=started)
         return replace(mixed, report=replace(found.report, seconds=time.perf_counter() - started))
-
-
-def _unit(values: list[float]) -> list[float]:
-    low, high = min(values, default=0.0), max(values, default=0.0)
-    return [(value - low) / (high - low) if high > low else 0.0 for value in values]

@@ -14,6 +14,7 @@ from eval.beir import read_folder
 from indexes.readers.beir import Beir
 from rag.embedded_model.evaluation import ndcg
 from rag.embedded_model.neighbours import Neighbours
+from rag.embedded_model.teacher import unit
 from rag.language_model import LanguageModel
 from rag.model_facts import model_facts
 from rag.reranking.attention import AttentionReranker
@@ -49,17 +50,11 @@ def test_scores_on_thirty_questions_of_scifact_are_what_they_were() -> None:
             as_given([Passage(documents[at].text, documents[at].title) for at in places], ranked=True),
         )
         scores = {place_of(hit): hit.score for hit in ranking}
-        attention = _unit([scores[at] for at in range(len(places))])
-        bm25 = _unit([score for _, score in best])
-        both = [a + b for a, b in zip(attention, bm25, strict=True)]
-        for name, values in (("bm25", bm25), ("icr", attention), ("both", both)):
+        attention = unit([scores[at] for at in range(len(places))])
+        bm25 = unit([score for _, score in best])
+        for name, values in (("bm25", bm25), ("icr", attention), ("both", attention + bm25)):
             found[name].append(ndcg(places, values, relevant))
     assert {name: sum(values) / QUESTIONS for name, values in found.items()} == pytest.approx(EXPECTED, abs=2e-4)
-
-
-def _unit(values: list[float]) -> list[float]:
-    low, high = min(values), max(values)
-    return [(value - low) / (high - low) for value in values]
 
 
 def test_the_files_are_those_of_a_small_plain_llama() -> None:
