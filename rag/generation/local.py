@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -9,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from rag.errors import GeneratorUnavailable, ModelOutOfMemory
+from rag.errors import GeneratorUnavailable, ModelNotAvailable, ModelOutOfMemory
 from rag.generation.citations import settled
 from rag.generation.prompt import NOT_FOUND, Written, written
 from rag.generation_table import GenerationConfig
@@ -22,6 +23,8 @@ from rag.runtime.meter import Limits, Meter, OutOfBudget
 from rag.runtime.prompt import Prompt
 from rag.runtime.tokens import PromptTokenizer
 from rag.values import Answer, Context, Query, StageReport, Usage
+
+log = logging.getLogger(__name__)
 
 
 class PromptReader(Protocol):
@@ -59,7 +62,7 @@ class Local(Generator):
     """Answers by a language model. Closing the stream, or a caller who has left, ends the work at the next step.
 
     reader  reads prompts for the model of ``batch``
-    Raises GeneratorUnavailable where memory is short or not one token came in time, InvalidQuery for a question that
+    Raises GeneratorUnavailable where the model cannot be loaded, memory is short or not one token came in time, InvalidQuery for a question that
     leaves no room for sources, Overloaded, Cancelled. Without a source nothing is read: the answer is "not found".
     """
 
@@ -74,7 +77,11 @@ class Local(Generator):
             report = StageReport("generate", time.perf_counter() - started, 0, 0)
             yield Answer(NOT_FOUND, False, (), context, Usage(), self._name, report)
             return
-        most = min(self.config.max_tokens, self.reader.context // 2)
+        try:
+            most = min(self.config.max_tokens, self.reader.context // 2)
+        except ModelNotAvailable as error:
+            log.warning("%s", error)
+            raise GeneratorUnavailable(f"the language model {self._name} cannot be loaded") from error
         form = written(self.reader.tokenizer, self.reader.family, query, context, self.reader.context - most)
         course = _Course(Meter(Limits(deadline_ms=1e3 * self.config.timeout)))
         pieces = []

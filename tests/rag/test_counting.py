@@ -52,3 +52,6 @@ def test_a_model_that_is_missing_leaves_counting_to_the_encoder(small_home: Home
     pipeline = engine.pipeline("small", "ask", {"generate": "local", "budget": 200})
     assert pipeline.selector is not None
     assert pipeline.selector.select(QUESTION, pipeline.retriever.retrieve(QUESTION, 10), 200).tokens > 0
+    answer = pipeline.answer(QUESTION)
+    assert answer.generator == "extractive"
+    assert answer.report.degraded.endswith("the language model model cannot be loaded")
