@@ -62,8 +62,9 @@ class Local(Generator):
     """Answers by a language model. Closing the stream, or a caller who has left, ends the work at the next step.
 
     reader  reads prompts for the model of ``batch``
-    Raises GeneratorUnavailable where the model cannot be loaded, memory is short or not one token came in time, InvalidQuery for a question that
-    leaves no room for sources, Overloaded, Cancelled. Without a source nothing is read: the answer is "not found".
+    Raises GeneratorUnavailable where the model cannot be loaded, memory is short or not one token came in time,
+    InvalidQuery for a question that leaves no room for sources, Overloaded, Cancelled. Without a source nothing is
+    read: the answer is "not found".
     """
 
     reader: PromptReader
