@@ -203,6 +203,6 @@ def bench(
         return
     from rich.console import Console
 
-    from eval.bench.figures import show
+    from eval.bench.table import show
 
     show(figures, Console())

@@ -1,42 +1,65 @@
-"""Measured figures beside their floors and targets, as values, JSON and a table."""
+"""Measured figures beside their baselines, floors and targets, as values, JSON and a table.
+
+Every benchmark is an iterator of ``Figure``, and a figure is one row of one table:
+
+    figure | Kvasir | baseline | ratio | target | floor | from floor | verdict
+
+A new benchmark says in ``Figure`` what it measured and in ``beside`` what the baseline is; a floor is given where the
+least that the work can cost is known, by operations, bytes or tokens. ``eval.bench.suite`` runs benchmarks by name,
+several times where asked, and ``eval.bench.published`` turns their JSON into the README's section.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
-from rich.console import Console
-from rich.table import Table
+Relation = Literal["ratio", "difference", "value"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
     """One comparison.
 
-    measured  Kvasir's value;  floor  the bare part's in the same run, None where there is none;  both in ``unit``
+    measured  Kvasir's value;  baseline  what the bare part took in the same run, None where there is none;
+              both in ``unit``
+    beside    what the baseline is, in a few words;  note  the circumstances: sizes, clients, threads
+    floor     the least (for ``at_least`` the most) that is possible, in ``unit``, None where nobody knows it
     target    a bound on ``compared``: at most it, or at least it where ``at_least``; None where nothing is promised
-    relation  how the two are compared: ``ratio`` measured / floor, ``difference`` measured - floor, or ``value``
-    note      the circumstances: sizes, clients, threads
+    relation  how both are compared: ``ratio`` measured / baseline, ``difference`` measured - baseline, or ``value``
+    spread    least and most of ``measured`` over repeated runs;  compared_spread  of ``compared``
     """
 
     name: str
     measured: float
     unit: str
+    baseline: float | None = None
+    beside: str = ""
     floor: float | None = None
     target: float | None = None
     at_least: bool = False
-    relation: str = "ratio"
+    relation: Relation = "ratio"
     note: str = ""
+    spread: tuple[float, float] | None = None
+    compared_spread: tuple[float, float] | None = None
 
     @property
     def compared(self) -> float:
         """What the target bounds."""
-        if self.relation == "value" or self.floor is None:
+        if self.relation == "value" or self.baseline is None:
             return self.measured
         if self.relation == "difference":
-            return self.measured - self.floor
-        return self.measured / self.floor if self.floor else float("inf")
+            return self.measured - self.baseline
+        return self.measured / self.baseline if self.baseline else float("inf")
+
+    @property
+    def from_floor(self) -> float | None:
+        """How many times the floor was needed, from 1 on; None where there is no floor."""
+        if self.floor is None or not self.floor or not self.measured:
+            return None
+        return self.floor / self.measured if self.at_least else self.measured / self.floor
 
     @property
     def verdict(self) -> str:
@@ -52,52 +75,85 @@ class Figure:
         return None if self.target is None else f"{'>=' if self.at_least else '<='} {self.target:g}"
 
     def as_json(self) -> dict[str, Any]:
+        """Plain values, from which ``figure_from`` makes the same figure again."""
         return {
             "name": self.name,
-            "measured": round(self.measured, 4),
+            "measured": _rounded(self.measured),
+            "spread": None if self.spread is None else [_rounded(value) for value in self.spread],
             "unit": self.unit,
-            "floor": None if self.floor is None else round(self.floor, 4),
+            "baseline": _rounded(self.baseline),
+            "beside": self.beside,
             "relation": self.relation,
-            self.relation: round(self.compared, 4),
-            "target": self.bound,
+            "compared": _rounded(self.compared),
+            "compared_spread": None if self.compared_spread is None else [_rounded(v) for v in self.compared_spread],
+            "target": self.target,
+            "at_least": self.at_least,
+            "bound": self.bound,
             "verdict": self.verdict,
+            "floor": _rounded(self.floor),
+            "from_floor": _rounded(self.from_floor),
             "note": self.note,
         }
 
 
+def _rounded(value: float | None) -> float | None:
+    """Six digits that count: a JSON file is compared line by line."""
+    return None if value is None else float(f"{value:.6g}")
+
+
+_SAID = ("name", "measured", "unit", "baseline", "beside", "floor", "target", "at_least", "relation", "note")
+
+
+def figure_from(said: Mapping[str, Any]) -> Figure:
+    """The figure of ``as_json``; values that follow from others are computed anew. Raises KeyError, TypeError."""
+    given: dict[str, Any] = {name: said[name] for name in _SAID if name in said}
+    for name in ("spread", "compared_spread"):
+        given[name] = None if said.get(name) is None else (float(said[name][0]), float(said[name][1]))
+    return Figure(**given)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """All figures of one run, and where they were measured."""
+    """All figures of one run, and where they were measured; ``repeats`` is how often each was."""
 
     figures: Sequence[Figure]
     commit: str | None
     hardware: str
+    command: str = ""
+    repeats: int = 1
 
     def as_json(self) -> dict[str, Any]:
         return {
-            "figures": [figure.as_json() for figure in self.figures],
+            "command": self.command,
             "commit": self.commit,
             "hardware": self.hardware,
+            "repeats": self.repeats,
+            "figures": [figure.as_json() for figure in self.figures],
         }
 
 
-def show(figures: Figures, console: Console) -> None:
-    """A row a figure; the floor is what the bare part took in the same run. Circumstances stand below."""
-    table = Table(title="Kvasir beside the bare parts")
-    table.add_column("figure")  # the only one that may wrap: a figure cut short would mislead
-    for name in ("measured", "floor", "compared", "target", "verdict"):
-        table.add_column(name, justify="left" if name == "verdict" else "right", no_wrap=True)
-    for figure in figures.figures:
-        table.add_row(*_row(figure), style="red" if figure.verdict == "missed" else None)
-    console.print(table)
-    for figure in figures.figures:
-        if figure.note:
-            console.print(f"{figure.name}: {figure.note}", soft_wrap=True)
-    console.print(f"commit {figures.commit or 'unknown'}; {figures.hardware}", soft_wrap=True)
+def merged(runs: Sequence[Sequence[Figure]]) -> list[Figure]:
+    """One figure a name over several runs: medians of both sides, with the least and the most.
+
+    Circumstances are those of the last run. A figure that some run lacks is taken over those that have it.
+    """
+    if len(runs) == 1:
+        return list(runs[0])
+    named: dict[str, list[Figure]] = {}
+    for run in runs:
+        for figure in run:
+            named.setdefault(figure.name, []).append(figure)
+    return [_median(figures) for figures in named.values()]
 
 
-def _row(figure: Figure) -> tuple[str, str, str, str, str, str]:
-    floor = "-" if figure.floor is None else f"{figure.floor:.3f}"
-    mark = {"ratio": "x", "difference": f" {figure.unit}"}.get(figure.relation, "")
-    compared = "-" if figure.relation == "value" else f"{figure.compared:.2f}{mark}"
-    return figure.name, f"{figure.measured:.3f} {figure.unit}", floor, compared, figure.bound or "-", figure.verdict
+def _median(figures: Sequence[Figure]) -> Figure:
+    measured = [figure.measured for figure in figures]
+    compared = [figure.compared for figure in figures]
+    baselines = [figure.baseline for figure in figures if figure.baseline is not None]
+    return replace(
+        figures[-1],
+        measured=statistics.median(measured),
+        baseline=statistics.median(baselines) if baselines else None,
+        spread=(min(measured), max(measured)),
+        compared_spread=(min(compared), max(compared)),
+    )

@@ -77,4 +77,4 @@ def stored_vectors(snapshot: Snapshot) -> Matrix:
 
 
 def _figure(name: str, mine: float, floor: float, note: str) -> Figure:
-    return Figure(name=name, measured=mine * 1000, floor=floor * 1000, unit="ms", target=MOST, note=note)
+    return Figure(name=name, measured=mine * 1000, baseline=floor * 1000, unit="ms", target=MOST, note=note)

@@ -89,7 +89,7 @@ def _analytic(repeats: int) -> Figure:
     return Figure(
         name=f"search, {EVALUATIONS} evaluations of {CANDIDATES} candidates",
         measured=1e3 * min(ours),
-        floor=1e3 * min(bare),
+        baseline=1e3 * min(bare),
         unit="ms",
         relation="value",
         target=30.0,
@@ -114,7 +114,7 @@ def _likelihood(shape: str, repeats: int) -> Iterator[Figure]:
     yield Figure(
         name="likelihood of an expansion, tokens computed",
         measured=ours.prefill,
-        floor=sum(len(prompt.ids) for prompt in prompts),
+        baseline=sum(len(prompt.ids) for prompt in prompts),
         unit="tokens",
         target=0.2,
         note=f"{note}; floor: every prompt whole; with shared beginnings, without a cache {theirs.prefill}",
@@ -125,7 +125,7 @@ def _likelihood(shape: str, repeats: int) -> Iterator[Figure]:
     yield Figure(
         name="likelihood of an expansion, time",
         measured=statistics.median(times),
-        floor=statistics.median(full),
+        baseline=statistics.median(full),
         unit="s",
         target=0.5,
         note=f"{ours.passes} passes, floor: {theirs.passes} passes over shared beginnings; "

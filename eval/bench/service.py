@@ -46,7 +46,7 @@ def _alone(server: Server, pipeline: Pipeline, collection: str, queries: Sequenc
     return Figure(
         name="http p50, 1 client",
         measured=statistics.median(mine) * 1000,
-        floor=statistics.median(floor) * 1000,
+        baseline=statistics.median(floor) * 1000,
         unit="ms",
         relation="difference",
         target=ADDED_MS,
@@ -78,7 +78,7 @@ def _together(
     yield Figure(
         name=f"http throughput, {CLIENTS} clients",
         measured=statistics.median(len(load.seconds) / load.wall for load in loads),
-        floor=statistics.median(rates),
+        baseline=statistics.median(rates),
         unit="/s",
         target=SHARE,
         at_least=True,

@@ -6,23 +6,25 @@ import asyncio
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from eval.bench.figures import Figure, Figures, show
+from eval.bench.figures import Figure, Figures, figure_from, merged
 from eval.bench.load import Job, Load, request, run, run_apart
 from eval.bench.searches import stored_vectors
 from eval.bench.server import ServerDidNotStart, free_port, is_ready, serving
 from eval.bench.suite import run_suite
+from eval.bench.table import number, show
 from eval.bench.timing import in_turns
 from indexes.readers.beir import Beir
 from rag.assemble import Engine
 from rag.config import load_settings
 
 
-def figure(**values: float | str | bool | None) -> Figure:
-    return Figure(**{"name": "x", "measured": 3.0, "unit": "ms", "floor": 2.0, **values})  # type: ignore[arg-type]
+def figure(**values: Any) -> Figure:
+    return Figure(**{"name": "x", "measured": 3.0, "unit": "ms", "baseline": 2.0, **values})
 
 
 @pytest.mark.parametrize(
@@ -34,23 +36,72 @@ def figure(**values: float | str | bool | None) -> Figure:
         (figure(target=1.6, at_least=True), 3 / 2, "missed"),
         (figure(target=1.0, relation="difference"), 3 - 2, "met"),
         (figure(target=0.9, relation="difference"), 3 - 2, "missed"),
-        (figure(target=0.0, relation="value", floor=None), 3, "missed"),
-        (figure(target=0.0, relation="value", floor=None, measured=0.0), 0, "met"),
+        (figure(target=0.0, relation="value", baseline=None), 3, "missed"),
+        (figure(target=0.0, relation="value", baseline=None, measured=0.0), 0, "met"),
         (figure(), 3 / 2, "-"),
     ],
 )
 def test_a_verdict_follows_from_target_and_relation(made: Figure, compared: float, verdict: str) -> None:
     assert made.verdict == verdict
     assert made.compared == pytest.approx(compared)
-    assert made.as_json()[made.relation] == pytest.approx(compared)
+    assert made.as_json()["compared"] == pytest.approx(compared)
 
 
 def test_the_table_cuts_no_figure_short_on_a_narrow_terminal() -> None:
     said = io.StringIO()
-    made = figure(name="a long name of a figure, 32 clients", measured=12345.678, floor=23456.789, target=0.7)
+    made = figure(name="a long name of a figure", measured=12345.678, baseline=23456.789, target=0.7, floor=6172.839)
     show(Figures(figures=[made], commit=None, hardware="this machine"), Console(file=said, width=80))
-    for shown in ("12345.678 ms", "23456.789", "0.53x", "<= 0.7", "met", "commit unknown"):
-        assert shown in said.getvalue()
+    shown = "".join(said.getvalue().split())
+    for words in ("12,346", "23,457", "0.53x", "<=0.7x", "6,173", "2x", "met", "commitunknown"):
+        assert words in shown
+
+
+@pytest.mark.parametrize(
+    ("made", "distance"),
+    [
+        (figure(floor=1.5), 3 / 1.5),
+        (figure(floor=6.0, at_least=True), 6 / 3),
+        (figure(floor=0.0), None),
+        (figure(), None),
+    ],
+)
+def test_the_distance_from_the_floor_counts_from_one(made: Figure, distance: float | None) -> None:
+    assert made.from_floor == distance
+
+
+def test_repeated_figures_are_medians_with_the_least_and_the_most() -> None:
+    runs = [
+        [figure(measured=3.0, baseline=2.0), figure(name="y", baseline=None, relation="value", measured=1.0)],
+        [figure(measured=9.0, baseline=3.0, note="last")],
+        [figure(measured=4.0, baseline=1.0, note="last")],
+    ]
+    one, other = merged(runs)
+    assert (one.measured, one.baseline, one.spread, one.note) == (4.0, 2.0, (3.0, 9.0), "last")
+    assert one.compared == 4 / 2
+    assert one.compared_spread == (3 / 2, 4 / 1)
+    assert (other.name, other.measured, other.baseline, other.spread) == ("y", 1.0, None, (1.0, 1.0))
+    assert merged(runs[:1]) == runs[0]
+
+
+def test_a_figure_comes_back_from_its_json() -> None:
+    made = figure(beside="FAISS", floor=1.0, target=2.0, note="n", spread=(2.5, 3.5), compared_spread=(1.0, 2.0))
+    assert figure_from(json.loads(json.dumps(made.as_json()))) == made
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (12345.6, "12,346"),
+        (100.0, "100"),
+        (53.94, "53.9"),
+        (2.0, "2"),
+        (1.094, "1.09"),
+        (0.59, "0.59"),
+        (0.01, "0.0100"),
+    ],
+)
+def test_numbers_have_three_digits_that_count(value: float, text: str) -> None:
+    assert number(value) == text
 
 
 def test_both_sides_get_every_item_and_take_turns_in_going_first() -> None:
