@@ -18,10 +18,9 @@ from api.bodies import decode, decoder
 from api.errors import problem_of
 from api.explain import numbered, selection, trace
 from api.openapi import documented
-from api.request_id import request_id
 from api.schemas import AnswerRequest, AnswerResponse, CitedPlace, PipelineChoice, TokenUsage, Trace
 from api.search import chosen_pipeline
-from api.service import JSON, Call, Connection, service_of
+from api.service import JSON, Call, Connection, call_of, service_of
 from api.waiting import while_connected
 from api.workers import Emit
 from indexes.corpus import clean_text
@@ -54,9 +53,9 @@ _HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 )
 async def answer(request: Connection) -> ASGIResponse:
     service = service_of(request)
-    body, name = await request.body(), request_id(request.scope)
+    body = await request.body()
     asked = await service.workers.run(lambda: decode(_READER, body))
-    call = Call(service.engine, body, name)
+    call = call_of(request, body)
     if not asked.stream:
         encoded = await while_connected(
             request, service.workers, lambda: msgspec.json.encode(_Asking.of(call, asked).whole())
@@ -64,7 +63,9 @@ async def answer(request: Connection) -> ASGIResponse:
         return ASGIResponse(body=encoded, media_type=JSON)
 
     def broken_off(error: Exception) -> bytes:
-        return event("error", problem_of(error, name, str(service.engine.home.root))[0])
+        problem = problem_of(error, call.request_id, str(service.engine.home.root))[0]
+        call.account.error = problem.error.code
+        return event("error", problem)
 
     pieces = await service.workers.stream(lambda emit: _Asking.of(call, asked).streamed(emit), broken_off)
     return ASGIStreamingResponse(iterator=pieces, media_type="text/event-stream", headers=_HEADERS)
@@ -83,7 +84,7 @@ class _Asking:
     pipeline: Pipeline
     query: Query
     snapshot: Snapshot
-    request_id: str
+    call: Call
     started: float
 
     @classmethod
@@ -94,10 +95,14 @@ class _Asking:
         pipeline = chosen_pipeline(call.engine, asked.collection, wanted, default)
         chosen = None if asked.filter is None else parse_filter(asked.filter)
         snapshot = call.engine.collection(asked.collection).snapshot()
-        return cls(asked, pipeline, Query(asked.question, filter=chosen), snapshot, call.request_id, started)
+        call.account.query = asked.question
+        return cls(asked, pipeline, Query(asked.question, filter=chosen), snapshot, call, started)
 
     def whole(self) -> AnswerResponse:
-        given = self.pipeline.answer(self.query, self.asked.budget, self.asked.k)
+        context = self._context()
+        *_, given = self.pipeline.stream(self.query, context)
+        assert isinstance(given, Answer), "a generator's stream ends with its Answer"
+        self.call.account.ran([given.report])
         return AnswerResponse(
             clean_text(given.text),
             given.found,
@@ -112,7 +117,7 @@ class _Asking:
         )
 
     def streamed(self, emit: Emit) -> None:
-        context = self.pipeline.context(self.query, self.asked.budget, self.asked.k)
+        context = self._context()
         emit(event("sources", {"sources": numbered(context, self.asked.explain)}))
         if (chosen := selection(context, self.asked.explain)) is not UNSET:
             emit(event("selection", {"selection": chosen}))
@@ -132,12 +137,20 @@ class _Asking:
                 if isinstance(last, str):
                     emit(event("token", {"text": clean_text(last)}))
         assert isinstance(last, Answer), "a generator's stream ends with its Answer"
+        self.call.account.ran([last.report])
         return last
+
+    def _context(self) -> Context:
+        """Retrieve and select."""
+        context = self.pipeline.context(self.query, self.asked.budget, self.asked.k)
+        reports = reports_of(context.ranking, context.report)
+        self.call.account.ran(reports, self.snapshot.place.name, self.pipeline.name)
+        return context
 
     def _trace(self, given: Answer) -> Trace:
         reports = reports_of(given.context.ranking, given.context.report, given.report)
         seconds = time.perf_counter() - self.started
-        return trace(self.request_id, self.snapshot, self.pipeline.name, reports, seconds)
+        return trace(self.call.request_id, self.snapshot, self.pipeline.name, reports, seconds)
 
 
 def with_selector(wanted: PipelineChoice | None, selector: str | None) -> PipelineChoice | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from litestar import Litestar
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 
@@ -13,6 +12,8 @@ from api.collections import collection_status, create_collection, drop_collectio
 from api.documents import add, delete_hidden, delete_many, delete_one, list_documents, read, read_hidden
 from api.errors import answer_error
 from api.health import alive, ready
+from api.metrics_route import metrics, registry_of
+from api.observed import Observed
 from api.openapi import openapi_config
 from api.request_id import send_request_id
 from api.rerank import rerank
@@ -37,15 +38,17 @@ ROUTES = (
     delete_many,
     alive,
     ready,
+    metrics,
 )
 
 
-def create_app(engine: Engine) -> Litestar:
+def create_app(engine: Engine) -> Observed:
     """The application over one engine; its threads live from start-up to shutdown."""
     service = Service(engine)
-    return Litestar(
+    registry = registry_of(service)
+    return Observed(
         route_handlers=list(ROUTES),
-        state=State({"service": service}, deep_copy=False),
+        state=State({"service": service, "registry": registry}, deep_copy=False),
         on_startup=[service.start],
         on_shutdown=[service.close],
         exception_handlers={HTTPException: answer_error, Exception: answer_error},

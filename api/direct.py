@@ -14,7 +14,9 @@ import msgspec
 from litestar.types import Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from api.account import CLIENT_LEFT, LEFT_STATUS, server_timing
 from api.errors import PROBLEM, problem_of
+from api.observed import opened
 from api.request_id import request_id
 from api.search import searched
 from api.service import JSON, Call, Service
@@ -73,14 +75,20 @@ class Direct(HttpToolsProtocol):
             self._search(self.cycle)
 
     def _search(self, exchange: Exchange) -> None:
-        call = Call(self.service.engine, bytes(exchange.body), request_id(exchange.scope))
+        call = Call(self.service.engine, bytes(exchange.body), request_id(exchange.scope), opened(exchange.scope))
+        call.account.method, call.account.route = "POST", "/v1/search"
+        self.service.accounts.begin()
 
         def answer(done: asyncio.Future[bytes]) -> None:
             if done.cancelled():
+                self._end(call, LEFT_STATUS, CLIENT_LEFT)
                 return
             error = done.exception()
             if error is None:
-                self._respond(exchange, 200, {"x-request-id": call.request_id, "content-type": JSON}, done.result())
+                headers = {"x-request-id": call.request_id, "content-type": JSON}
+                headers["server-timing"] = server_timing(call.account)
+                self._respond(exchange, 200, headers, done.result())
+                self._end(call, 200)
             else:
                 self._fail(exchange, call, error)
 
@@ -101,7 +109,14 @@ class Direct(HttpToolsProtocol):
         assert isinstance(error, Exception), "the worker threads pass on nothing else"
         problem, more = problem_of(error, call.request_id, str(call.engine.home.root))
         headers = {"x-request-id": call.request_id, **more, "content-type": PROBLEM}
+        if call.account.reports:
+            headers["server-timing"] = server_timing(call.account)
         self._respond(exchange, problem.status, headers, msgspec.json.encode(problem))
+        self._end(call, problem.status, problem.error.code)
+
+    def _end(self, call: Call, status: int, code: str = "") -> None:
+        call.account.status, call.account.error = status, code
+        self.service.accounts.end(call.account)
 
     def _respond(self, exchange: Exchange, status: int, headers: Mapping[str, str], content: bytes) -> None:
         """Head and body in one write, then whatever uvicorn does after an answer: the next request, or a timer."""

@@ -11,6 +11,7 @@ import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
+from api.account import CLIENT_LEFT, account_of
 from api.request_id import request_id
 from api.schemas import ErrorDetail, Problem
 from rag.errors import (
@@ -34,6 +35,7 @@ from rag.errors import (
     PipelineNotFound,
     StorageFull,
 )
+from rag.runtime.meter import Cancelled
 
 log = logging.getLogger(__name__)
 
@@ -125,6 +127,7 @@ def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[
     """Litestar's exception handler for everything."""
     home = str(request.app.state.service.engine.home.root)
     problem, headers = problem_of(error, request_id(request.scope), home)
+    account_of(request.scope).error = CLIENT_LEFT if isinstance(error, Cancelled) else problem.error.code
     return Response(msgspec.json.encode(problem), status_code=problem.status, media_type=PROBLEM, headers=headers)
 
 

@@ -64,6 +64,19 @@ def documented(
     return Documented
 
 
+def plain(media_type: str) -> type[Operation]:
+    """An operation that answers with text."""
+    content = {media_type: {"schema": {"type": "string"}}}
+    answers = {"200": {"description": HTTPStatus.OK.phrase, "content": content}}
+    failures = {str(status): _failure(status) for status in (429, 500)}
+
+    class Plain(Operation):
+        def to_schema(self) -> dict[str, Any]:
+            return super().to_schema() | {"responses": answers | failures}
+
+    return Plain
+
+
 def _response(status: int, structs: Structs, events: bool) -> dict[str, Any]:
     refs = [_ref(kind) for kind in structs]
     content: dict[str, Any] = {"application/json": {"schema": refs[0] if len(refs) == 1 else {"anyOf": refs}}}

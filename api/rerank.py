@@ -15,7 +15,6 @@ from api.bodies import decode, decoder
 from api.errors import InvalidBody
 from api.explain import milliseconds
 from api.openapi import documented
-from api.request_id import request_id
 from api.rerank_schemas import (
     RerankedDocument,
     RerankRequest,
@@ -24,7 +23,7 @@ from api.rerank_schemas import (
     RerankTrace,
     TokenScore,
 )
-from api.service import JSON, Call, Connection, service_of
+from api.service import JSON, Call, Connection, call_of, service_of
 from api.waiting import while_connected
 from rag.assemble import Engine
 from rag.config import ServerConfig
@@ -74,7 +73,7 @@ Tokens = dict[int, list[TokenScore]]
 )
 async def rerank(request: Connection) -> ASGIResponse:
     service = service_of(request)
-    call = Call(service.engine, await request.body(), request_id(request.scope))
+    call = call_of(request, await request.body())
     encoded = await while_connected(request, service.workers, lambda: msgspec.json.encode(reranked(call)))
     return ASGIResponse(body=encoded, media_type=JSON)
 
@@ -87,7 +86,9 @@ def reranked(call: Call) -> RerankResponse:
     check_query(query, call.engine.settings.max_query_chars)
     passages = _passages(asked, call.engine.settings.server)
     chosen = _reranker(call.engine, asked)
+    call.account.query = asked.query
     ranking = chosen.rerank(query, as_given(passages))
+    call.account.ran([ranking.report])
     tokens, notes = _explained(chosen, query, ranking, asked.explain_tokens)
     return RerankResponse(
         asked.model,

@@ -59,8 +59,11 @@ def searched(call: Call) -> SearchResponse | SearchResponses:
         snapshot = collection.latest()  # the search has just looked whether it is the newest
         found = results(ranking, asked.explain)
         seconds = time.perf_counter() - start
-        return SearchResponse(found, trace(call.request_id, snapshot, pipeline.name, reports_of(ranking), seconds))
+        reports = reports_of(ranking)
+        call.account.ran(reports, snapshot.place.name, pipeline.name)
+        return SearchResponse(found, trace(call.request_id, snapshot, pipeline.name, reports, seconds))
 
+    call.account.query = asked.query if isinstance(asked.query, str) else "\n".join(asked.query)
     if isinstance(asked.query, str):
         return response(pipeline.search(Query(asked.query, filter=chosen), asked.k), started)
     queries = [Query(text, filter=chosen) for text in asked.query]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ import msgspec
 from litestar import Request
 from litestar.response.base import ASGIResponse
 
+from api.account import Account, Accounts, account_of
 from api.request_id import request_id
 from api.warmup import Warmup
 from api.workers import Workers
@@ -30,6 +31,7 @@ class Call:
     engine: Engine
     body: bytes
     request_id: str
+    account: Account = field(default_factory=Account)
 
 
 @dataclass(slots=True)
@@ -38,29 +40,38 @@ class Service:
 
     workers  answer questions
     writers  build and change collections, one at a time: however many documents come, questions are not held up
+    scraper  reads what /metrics shows, also while all others are busy
+    accounts of the requests, for whoever counts or logs them
+    job_counts  jobs by state, for whoever knows them to put here
     """
 
     engine: Engine
     workers: Workers = field(init=False)
     writers: Workers = field(init=False)
+    scraper: Workers = field(init=False)
+    accounts: Accounts = field(init=False, default_factory=Accounts)
     warmup: Warmup = field(init=False)
+    job_counts: Callable[[], Mapping[str, float]] = field(init=False, default=dict)
     _warming: asyncio.Task[None] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         server = self.engine.settings.server
         self.workers = Workers(server.threads, server.queue)
         self.writers = Workers(1, server.queue, name="writer")
+        self.scraper = Workers(1, 8, name="scraper")
         self.warmup = Warmup(self.engine)
 
     async def start(self) -> None:
         self.workers.start()
         self.writers.start()
+        self.scraper.start()
         self._warming = asyncio.create_task(self.writers.run(self.warmup.run))
         self._warming.add_done_callback(_report)
 
     async def close(self) -> None:
         await self.writers.close()
         await self.workers.close()
+        await self.scraper.close()
         self.engine.caching.close()
 
 
@@ -72,6 +83,11 @@ def _report(warming: asyncio.Task[None]) -> None:
 def service_of(request: Connection) -> Service:
     service: Service = request.app.state.service
     return service
+
+
+def call_of(request: Connection, body: bytes) -> Call:
+    """The request for a worker thread."""
+    return Call(service_of(request).engine, body, request_id(request.scope), account_of(request.scope))
 
 
 async def reading(request: Connection, work: Callable[[Call], msgspec.Struct]) -> ASGIResponse:
@@ -87,6 +103,6 @@ async def writing(request: Connection, work: Callable[[Call], msgspec.Struct], s
 async def _respond(
     request: Connection, workers: Workers, work: Callable[[Call], msgspec.Struct], status: int
 ) -> ASGIResponse:
-    call = Call(service_of(request).engine, await request.body(), request_id(request.scope))
+    call = call_of(request, await request.body())
     encoded = await workers.run(lambda: msgspec.json.encode(work(call)))
     return ASGIResponse(body=encoded, media_type=JSON, status_code=status)

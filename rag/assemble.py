@@ -115,6 +115,13 @@ class Engine:
                 self._collections[reference] = Collection(self.home, reference, settings)
             return self._collections[reference]
 
+    def waiting(self) -> dict[str, int]:
+        """What waits for language models: prompts for a label or a likelihood, and answers for a place in the batch."""
+        with self._lock:
+            models, batch = list(self._language_models.values()), self._batch
+        labels = sum(getattr(model, "waiting", 0) for model in models)
+        return {"labels": labels, "answers": batch.waiting if batch is not None else 0}
+
     # --- rerankers ---
 
     def reranker(self, name: str, *, model: str = "", depth: int = 100, limits: Limits = UNLIMITED) -> Reranker:

@@ -79,6 +79,11 @@ class Caching:
         """Where states are kept, None for nowhere. Raises InvalidConfig."""
         return self._store if self.config else None
 
+    def looked(self) -> dict[str, tuple[int, int]]:
+        """Keys asked for and found by tier, the fastest first; empty while no store is open."""
+        store = self._store
+        return dict(store.looked) if store is not None else {}
+
     def close(self) -> None:
         """Lets go of the store; what asks for it next opens it again."""
         with self._lock:

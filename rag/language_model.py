@@ -179,6 +179,11 @@ class LanguageModel(Reader):
 
     # --- labels ---
 
+    @property
+    def waiting(self) -> int:
+        """Prompts that wait for a batch."""
+        return self._rows.waiting
+
     def labels(self, prompts: Sequence[Prompt], labels: Sequence[int], meter: Meter) -> Array:
         return self._rows.labels(prompts, labels, meter)
 

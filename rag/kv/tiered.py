@@ -32,6 +32,8 @@ class TieredStore:
     first compares the tier's generation with the one it saw last, and drops all of its memory where they differ. A
     deletion ends with a new one, and what was on its way meanwhile is not kept. So nothing comes out of a ``get`` whose
     deletion had ended before it began, except while the shared tier does not answer.
+
+    looked  of every tier how many keys it was asked for, and how many it had; as Tally, for reading only
     """
 
     def __init__(self, tiers: Sequence[ChunkCacheStore]) -> None:
@@ -41,6 +43,7 @@ class TieredStore:
         self._tally = Tally()
         self._shared = [tier for tier in self.tiers if isinstance(tier, SharedStore)]
         self._copies = [tier for tier in self.tiers if isinstance(tier, MemoryStore)]
+        self.looked: dict[str, tuple[int, int]] = {tier.name: (0, 0) for tier in tiers}
         self._turn = Lock()
         self._seen: list[bytes] | None = None
 
@@ -66,12 +69,17 @@ class TieredStore:
             nothing: list[Value | None] = [None] * len(missing)
             started = time.perf_counter()
             values = self._try(nothing, tier.get_many, missing) if missing else []
+            self._look(tier.name, values)
             came(tier.name, sum(len(value) for value in values if value is not None), time.perf_counter() - started)
             for key, value in zip(missing, values, strict=True):
                 if value is not None:
                     found[key] = value
                     self._copy(key, value, depth, seen)
         return [self._tally.found(found.get(key)) for key in keys]
+
+    def _look(self, tier: str, values: Sequence[Value | None]) -> None:
+        asked, found = self.looked[tier]
+        self.looked[tier] = asked + len(values), found + sum(value is not None for value in values)
 
     def put(self, key: str, value: Value, cost: float = 1.0) -> bool:
         """True where at least one tier keeps it."""

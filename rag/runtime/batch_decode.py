@@ -171,6 +171,11 @@ class BatchDecode:
                 row.begins = False
                 return
 
+    @property
+    def waiting(self) -> int:
+        """Answers that wait for a place."""
+        return len(self._queue)
+
     def _holding(self) -> int:
         return sum(row.holds for row in self._inside)
 

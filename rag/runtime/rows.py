@@ -87,6 +87,11 @@ class Rows:
     _waiting: list[_Row] = field(default_factory=list)
     _kept: OrderedDict[Ids, KeyValues] = field(default_factory=OrderedDict)
 
+    @property
+    def waiting(self) -> int:
+        """Prompts that wait for a batch."""
+        return len(self._waiting)
+
     def forget(self) -> None:
         """Give up all states that are kept. For whoever has the turn."""
         self._kept.clear()

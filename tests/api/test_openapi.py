@@ -43,6 +43,7 @@ EXPECTED = {
     ("get", "/health/live"),
     ("get", "/ping"),
     ("get", "/ready"),
+    ("get", "/metrics"),
     ("get", "/health/ready"),
 }
 
