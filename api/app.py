@@ -16,7 +16,7 @@ from api.metrics_route import metrics, registry_of
 from api.observed import Observed
 from api.openapi import openapi_config
 from api.request_id import send_request_id
-from api.rerank import rerank
+from api.rerank import rerank, rerank_v2
 from api.search import search
 from api.service import Service
 from rag.assemble import Engine
@@ -25,6 +25,7 @@ ROUTES = (
     search,
     answer,
     rerank,
+    rerank_v2,
     list_collections,
     create_collection,
     collection_status,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import msgspec
 from litestar import Request
@@ -12,11 +12,13 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Operation
 
+from api.dialects.tei_schemas import TeiError
 from api.schemas import Problem
 
-Structs = tuple[type[msgspec.Struct], ...]
+Structs = tuple[Any, ...]
+"""Struct types, and lists of them."""
 
-_described: set[type[msgspec.Struct]] = {Problem}
+_described: set[type[msgspec.Struct]] = {Problem, TeiError}
 _PATH_PARAMETERS = {
     "ref": "A collection's name, an alias, or name@version",
     "doc_id": "A document's id, percent-encoded; its slashes may stand as they are",
@@ -39,14 +41,15 @@ def documented(
     *,
     errors: tuple[int, ...] = _ERRORS,
     events: bool = False,
+    dialects: bool = False,
 ) -> type[Operation]:
     """An operation with a request body, its examples, its responses and the errors' one shape.
 
-    events  it can also answer with server-sent events
+    events  it can also answer with server-sent events;  dialects  errors can also have TEI's shape
     """
     answers = {str(status): _response(status, structs, events) for status, structs in responses.items()}
-    failures = {str(status): _failure(status) for status in errors}
-    _described.update(kind for structs in responses.values() for kind in structs)
+    failures = {str(status): _failure(status, dialects) for status in (*errors, *((424,) if dialects else ()))}
+    _described.update(_struct_of(kind) for structs in responses.values() for kind in structs)
     if body is not None:
         _described.add(body)
 
@@ -85,8 +88,10 @@ def _response(status: int, structs: Structs, events: bool) -> dict[str, Any]:
     return {"description": HTTPStatus(status).phrase, "content": content}
 
 
-def _failure(status: int) -> dict[str, Any]:
+def _failure(status: int, dialects: bool = False) -> dict[str, Any]:
     content = {"application/problem+json": {"schema": _ref(Problem)}}
+    if dialects:
+        content["application/json"] = {"schema": _ref(TeiError)}
     return {"description": HTTPStatus(status).phrase, "content": content}
 
 
@@ -100,8 +105,15 @@ def _parameter(described: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _ref(kind: type[msgspec.Struct]) -> dict[str, str]:
-    return {"$ref": f"#/components/schemas/{kind.__name__}"}
+def _ref(kind: Any) -> dict[str, Any]:
+    ref = {"$ref": f"#/components/schemas/{_struct_of(kind).__name__}"}
+    return {"type": "array", "items": ref} if get_origin(kind) is list else ref
+
+
+def _struct_of(kind: Any) -> type[msgspec.Struct]:
+    """The struct itself, or that of which there is a list."""
+    found: type[msgspec.Struct] = get_args(kind)[0] if get_origin(kind) is list else kind
+    return found
 
 
 class _Json(JsonRenderPlugin):

@@ -1,42 +1,32 @@
-"""POST /v1/rerank: passages of the request in the order of their relevance; needs no collection."""
+"""POST /rerank, /v1/rerank, /v2/rerank: passages of the request in the order of their relevance; needs no collection.
+
+Which server's form a body has is seen from its fields, not from the path.
+"""
 
 from __future__ import annotations
 
+import difflib
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable
 
 import msgspec
 from litestar import post
 from litestar.response.base import ASGIResponse
-from msgspec import UNSET
+from litestar.types import Scope
 
-from api.bodies import decode, decoder
+from api.bodies import decode
+from api.dialects.failures import HANDLERS, NothingGiven, speak_tei
+from api.dialects.ordering import order
+from api.dialects.rerank_answers import as_object, as_tei
+from api.dialects.tei_schemas import TeiRank
 from api.errors import InvalidBody
-from api.explain import milliseconds
 from api.openapi import documented
-from api.rerank_schemas import (
-    RerankedDocument,
-    RerankRequest,
-    RerankResponse,
-    RerankResult,
-    RerankTrace,
-    TokenScore,
-)
+from api.rerank_schemas import RerankRequest, RerankResponse
 from api.service import JSON, Call, Connection, call_of, service_of
 from api.waiting import while_connected
-from rag.assemble import Engine
-from rag.config import ServerConfig
-from rag.errors import InvalidConfig
-from rag.pipeline import check_query
-from rag.protocols import Reranker
-from rag.reranking.attention import AttentionReranker
-from rag.reranking.given import Passage, as_given, place_of
-from rag.reranking.mixed import MixedReranker
-from rag.runtime.meter import Limits
-from rag.values import Query, Ranking
 
-_READER = decoder(RerankRequest)
+_READER = msgspec.json.Decoder(RerankRequest, strict=False)
+_NAMES = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 EXAMPLES = {
     "Three passages": {
@@ -58,135 +48,94 @@ EXAMPLES = {
         "max_prefill_tokens": 20000,
         "explain_tokens": True,
     },
+    "As Cohere's clients ask": {
+        "query": "what pumps blood?",
+        "documents": [{"heading": "Heart", "body": "It pumps blood."}, {"heading": "Leaf", "body": "It makes sugar."}],
+        "rank_fields": ["heading", "body"],
+        "max_tokens_per_doc": 512,
+        "top_n": 10,
+    },
+    "As Voyage's clients ask": {
+        "query": "what pumps blood?",
+        "documents": ["Plants make sugar.", "The heart pumps blood."],
+        "top_k": 1,
+    },
 }
-
-Tokens = dict[int, list[TokenScore]]
+TEI_EXAMPLE = {
+    "As TEI's clients ask": {
+        "query": "what pumps blood?",
+        "texts": ["Plants make sugar.", "The heart pumps blood."],
+        "return_text": True,
+        "truncation_direction": "Right",
+    },
+}
 
 
 @post(
-    "/v1/rerank",
+    ["/rerank", "/v1/rerank"],
     status_code=200,
     summary="Order passages by their relevance to a query",
     description="The passages of the request, best first, by one of the server's rerankers. At a limit the best order "
-    "so far is the result. The work stops where the client leaves.",
-    operation_class=documented(RerankRequest, EXAMPLES, {200: (RerankResponse,)}),
+    "so far is the result. The work stops where the client leaves. `documents` are answered as Cohere, Jina, vLLM, "
+    "Infinity and Voyage (`top_k`) do, all in one; `texts` as TEI does, with an array and TEI's errors. Under "
+    "`/rerank` the passages are given back unless `return_documents` is false.",
+    operation_class=documented(
+        RerankRequest, EXAMPLES | TEI_EXAMPLE, {200: (RerankResponse, list[TeiRank])}, dialects=True
+    ),
+    exception_handlers=HANDLERS,
 )
 async def rerank(request: Connection) -> ASGIResponse:
+    return await _ordered(request)
+
+
+@post(
+    "/v2/rerank",
+    status_code=200,
+    summary="Order passages, for Cohere's clients",
+    description="As `/v1/rerank`; there are no `texts`.",
+    operation_class=documented(RerankRequest, EXAMPLES, {200: (RerankResponse,)}),
+)
+async def rerank_v2(request: Connection) -> ASGIResponse:
+    return await _ordered(request)
+
+
+async def _ordered(request: Connection) -> ASGIResponse:
     service = service_of(request)
     call = call_of(request, await request.body())
-    encoded = await while_connected(request, service.workers, lambda: msgspec.json.encode(reranked(call)))
+    encoded = await while_connected(
+        request, service.workers, lambda: msgspec.json.encode(reranked(call, request.scope))
+    )
     return ASGIResponse(body=encoded, media_type=JSON)
 
 
-def reranked(call: Call) -> RerankResponse:
+def reranked(call: Call, scope: Scope) -> RerankResponse | list[TeiRank]:
     """The whole of a request, on a worker thread."""
     started = time.perf_counter()
-    asked = decode(_READER, call.body)
-    query = Query(asked.query)
-    check_query(query, call.engine.settings.max_query_chars)
-    passages = _passages(asked, call.engine.settings.server)
-    chosen = _reranker(call.engine, asked)
-    call.account.query = asked.query
-    ranking = chosen.rerank(query, as_given(passages))
-    call.account.ran([ranking.report])
-    tokens, notes = _explained(chosen, query, ranking, asked.explain_tokens)
-    return RerankResponse(
-        asked.model,
-        _results(ranking, asked, tokens)[: asked.top_n],
-        _trace(call.request_id, ranking, notes, time.perf_counter() - started),
-    )
+    asked, warnings = asked_for(call.body, scope)
+    ordered = order(call, asked)
+    if asked.documents is None:
+        return as_tei(ordered)
+    return as_object(ordered, call.request_id, "1" if scope["path"].startswith("/v1/") else "2", started, warnings)
 
 
-def _passages(asked: RerankRequest, bounds: ServerConfig) -> list[Passage]:
-    """Raises InvalidBody for too many, or too long ones in all."""
-    if len(asked.documents) > bounds.max_rerank_documents:
-        raise InvalidBody(
-            f"{len(asked.documents)} documents; the limit is {bounds.max_rerank_documents} "
-            "(server.max_rerank_documents), rerank the best of them",
-            "documents",
-        )
-    passages = [Passage(one) if isinstance(one, str) else Passage(one.text, one.title) for one in asked.documents]
-    characters = sum(len(passage.text) + len(passage.title) for passage in passages)
-    if characters > bounds.max_rerank_chars:
-        raise InvalidBody(
-            f"the documents have {characters} characters; the limit is {bounds.max_rerank_chars} in all "
-            "(server.max_rerank_chars), send passages of them",
-            "documents",
-        )
-    return passages
+def asked_for(body: bytes, scope: Scope) -> tuple[RerankRequest, list[str]]:
+    """The request, and fields of it that are perhaps misspelt. Errors are TEI's from here on if it has ``texts``."""
+    names = decode(_NAMES, body)
+    if "texts" in names and "documents" not in names and scope["path"] != "/v2/rerank":
+        speak_tei(scope)
+    asked = decode(_READER, body)
+    if scope["path"] == "/v2/rerank" and asked.texts is not None:
+        raise InvalidBody("texts are for /rerank and /v1/rerank; send documents", "texts")
+    if (asked.texts is None) == (asked.documents is None):
+        raise InvalidBody("send the passages as documents, or for TEI's answer as texts, not both", "documents")
+    if asked.texts is not None and not asked.texts:
+        raise NothingGiven("texts is empty; send at least one")
+    if scope["path"] == "/rerank" and "return_documents" not in names:
+        asked.return_documents = True
+    return asked, _misspelt(names)
 
 
-def _reranker(engine: Engine, asked: RerankRequest) -> Reranker:
-    limits = Limits(asked.deadline_ms, asked.max_prefill_tokens)
-    try:
-        chosen = engine.reranker(asked.model, depth=max(1, len(asked.documents)), limits=limits)
-    except InvalidConfig as error:
-        raise InvalidBody(str(error), "model") from error
-    if asked.explain_tokens and not isinstance(_inner(chosen), AttentionReranker):
-        raise InvalidBody(f"explain_tokens is for rerankers of kind icr; {asked.model!r} is another", "explain_tokens")
-    return chosen
-
-
-def _explained(chosen: Reranker, query: Query, ranking: Ranking, wanted: bool) -> tuple[Tokens, list[str]]:
-    """Tokens by passage, and a note where the request's limits left no room for all of them."""
-    chosen = _inner(chosen)
-    if not wanted or not isinstance(chosen, AttentionReranker):
-        return {}, []
-    given = ranking.inputs[0]
-    found = replace(chosen, limits=_left(chosen.limits, ranking)).contributions(query, given)
-    tokens = {
-        int(one.chunk_id): [TokenScore(*pair) for pair in zip(one.tokens, one.values, strict=True)] for one in found
-    }
-    readable = sum(bool(hit.chunk.content.strip()) for hit in given)
-    return tokens, [f"tokens of {len(tokens)} of {readable} passages are explained"] if len(tokens) < readable else []
-
-
-def _inner(chosen: Reranker) -> Reranker:
-    """The reranker without the first stage's share."""
-    return chosen.inner if isinstance(chosen, MixedReranker) else chosen
-
-
-def _left(limits: Limits, ranking: Ranking) -> Limits:
-    """What the ranking left of the request's limits; 0 would be none."""
-    deadline = limits.deadline_ms and max(1e-3, limits.deadline_ms - 1e3 * ranking.report.seconds)
-    return Limits(deadline, limits.max_prefill_tokens and max(1, limits.max_prefill_tokens - ranking.report.tokens))
-
-
-def _results(ranking: Ranking, asked: RerankRequest, tokens: Tokens) -> list[RerankResult]:
-    found = []
-    for hit in ranking:
-        place = place_of(hit)
-        document = asked.documents[place]
-        found.append(
-            RerankResult(
-                index=place,
-                id=UNSET if isinstance(document, str) else document.id,
-                score=ranking.relevance(hit),
-                raw_score=hit.score,
-                kind=ranking.kind.value,
-                document=RerankedDocument(hit.chunk.text, hit.chunk.title) if asked.return_documents else UNSET,
-                tokens=tokens.get(place, UNSET),
-            )
-        )
-    return found
-
-
-def _trace(name: str, ranking: Ranking, notes: Sequence[str], seconds: float) -> RerankTrace:
-    report = ranking.report
-    return RerankTrace(
-        request_id=name,
-        stage=report.stage,
-        time_ms=milliseconds(report.seconds),
-        n_in=report.n_in or 0,
-        n_out=report.n_out,
-        tokens=report.tokens,
-        passes=report.passes,
-        decoded=report.decoded,
-        peak_mb=report.peak_mb,
-        degraded=report.degraded,
-        notes=[*report.notes, *notes],
-        cache_mode=report.cache_mode or UNSET,
-        reused=report.reused if report.cache_mode else UNSET,
-        recomputed=report.recomputed if report.cache_mode else UNSET,
-        total_time_ms=milliseconds(seconds),
-    )
+def _misspelt(names: Iterable[str]) -> list[str]:
+    known = RerankRequest.__struct_fields__
+    near = {name: difflib.get_close_matches(name, known, n=1, cutoff=0.8) for name in names if name not in known}
+    return [f"unknown field {name[:40]!r} was ignored; did you mean {one[0]!r}?" for name, one in near.items() if one]

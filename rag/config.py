@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from rag.cache_table import CacheConfig
+from rag.dialects_table import DialectsConfig
 from rag.errors import InvalidConfig, PipelineNotFound
 from rag.generation_table import GenerationConfig
 from rag.selection_table import SelectionConfig
@@ -40,6 +41,7 @@ __all__ = [
     "LEXICAL",
     "MAX_K",
     "CacheConfig",
+    "DialectsConfig",
     "EncoderConfig",
     "GenerationConfig",
     "IndexConfig",
@@ -75,6 +77,7 @@ class Settings:
     selection: SelectionConfig = SelectionConfig()
     remote: RemoteConfig = RemoteConfig()
     server: ServerConfig = ServerConfig()
+    dialects: DialectsConfig = DialectsConfig()
     pipelines: Mapping[str, PipelineConfig] = field(default_factory=lambda: dict(BUILT_IN))
     rerankers: Mapping[str, RerankerConfig] = field(default_factory=lambda: dict(BUILT_IN_RERANKERS))
 
@@ -153,6 +156,7 @@ def settings_from(raw: Mapping[str, Any]) -> Settings:
     in_range("max_query_chars", settings.max_query_chars, 1, 100_000)
     for name in (settings.default_pipeline, settings.answer_pipeline, *pipelines):
         settings.pipeline(name)
+    settings.reranker(settings.dialects.reranker)
     return settings
 
 

@@ -184,14 +184,18 @@ class SentenceEncoder:
         """Tokens of each text without special tokens, untruncated."""
         if not texts:
             return []
-        with self._lock:
-            backend = self._counting_tokenizer()
-        return [len(encoding.ids) for encoding in backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+        encoded = self.counting_tokenizer().encode_batch_fast(list(texts), add_special_tokens=False)
+        return [len(encoding.ids) for encoding in encoded]
 
     def __call__(self, texts: Sequence[str]) -> list[int]:
         return self.count_tokens(texts)
 
-    def _counting_tokenizer(self) -> Any:
+    def counting_tokenizer(self) -> Any:
+        """The ``tokenizers.Tokenizer`` of the model, which neither truncates nor pads."""
+        with self._lock:
+            return self._open_tokenizer()
+
+    def _open_tokenizer(self) -> Any:
         if not hasattr(self, "_tokenizer"):
             from tokenizers import Tokenizer
 

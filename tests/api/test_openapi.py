@@ -28,7 +28,9 @@ LEXICAL = ModelConfig(name="lexical")
 EXPECTED = {
     ("post", "/v1/search"),
     ("post", "/v1/answer"),
+    ("post", "/rerank"),
     ("post", "/v1/rerank"),
+    ("post", "/v2/rerank"),
     ("get", "/v1/collections"),
     ("post", "/v1/collections"),
     ("get", "/v1/collections/{ref}"),
@@ -105,7 +107,7 @@ def test_the_examples_run_and_their_answers_fit_the_schema(
                     schema = described["schema"] | {"components": document["components"]}
                     Draft202012Validator(schema).validate(response.json())
                 ran += 1
-    assert ran == 12
+    assert ran == 24
 
 
 def test_a_fuzzer_finds_no_server_error(home: Path, make_engine: MakeEngine, serving: Serving) -> None:

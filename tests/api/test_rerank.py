@@ -242,7 +242,7 @@ def test_a_configured_model_that_cannot_be_loaded_is_no_500(reading_client: Clie
         ("documents", None),
         ("documents", [1]),
         ("documents", [{"title": "no text"}]),
-        ("documents", [{"text": "x", "score": 1}]),
+        ("documents", [{"text": "x", "title": 1}]),
         ("top_n", 0),
         ("top_n", 2**70),
         ("deadline_ms", -1),
@@ -250,7 +250,8 @@ def test_a_configured_model_that_cannot_be_loaded_is_no_500(reading_client: Clie
         ("max_prefill_tokens", 1.5),
         ("query", ["several"]),
         ("model", 7),
-        ("unknown", 1),
+        ("return_documents", "maybe"),
+        ("explain_tokens", 2),
     ],
 )
 def test_a_field_of_the_wrong_kind_is_refused_by_name(reading_client: Client, field: str, value: object) -> None:

@@ -14,6 +14,7 @@ from rag.config import (
     BUILT_IN,
     BUILT_IN_RERANKERS,
     CacheConfig,
+    DialectsConfig,
     EncoderConfig,
     GenerationConfig,
     IndexConfig,
@@ -40,6 +41,7 @@ TABLES: dict[str, type] = {
     "selection": SelectionConfig,
     "selection.weights": Weights,
     "remote": RemoteConfig,
+    "dialects": DialectsConfig,
     "server": ServerConfig,
     "pipeline.ask": PipelineConfig,
     "reranker.prp": RerankerConfig,
@@ -76,6 +78,7 @@ OTHER: dict[str, Any] = {
     "mode": "link-16", "warm": True, "reuse": "blend-0.2",
     "top_p": 0.5, "seed": 9, "stop": ("END",), "rows": 9,
     "most": 9, "evaluations": 99, "milliseconds": 9.5, "model_tokens": 99, "similarity": "encoder", "ordered": True,
+    "reranker": "icr", "unknown_models": "default", "max_inputs": 9,
 }  # fmt: skip
 
 

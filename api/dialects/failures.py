@@ -1,0 +1,51 @@
+"""Errors in the form of the server that a request was written for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from litestar import Request, Response
+from litestar.types import ExceptionHandlersMap, Scope
+
+from api.dialects.tei_schemas import TeiError, TeiErrorType
+from api.errors import answer_error, problem_of
+from api.request_id import request_id
+from api.service import JSON
+from rag.errors import InvalidInput
+
+_KEY = "kvasir_dialect"
+_TEI: Mapping[int, tuple[int, TeiErrorType]] = {
+    413: (413, "Validation"),
+    429: (429, "Overloaded"),
+    500: (424, "Backend"),
+    502: (424, "Backend"),
+    503: (503, "Unhealthy"),
+    507: (424, "Backend"),
+}
+"""Status here -> status and kind there; every other error is the request's."""
+
+
+class NothingGiven(InvalidInput):
+    """A list of texts that is empty."""
+
+
+def speak_tei(scope: Scope) -> None:
+    """From here on the request's errors are answered as TEI answers them."""
+    scope["state"][_KEY] = "tei"
+
+
+def answer_failure(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """Litestar's exception handler for paths that several dialects share."""
+    if request.scope["state"].get(_KEY) != "tei":
+        return answer_error(request, error)
+    problem, headers = problem_of(error, request_id(request.scope), str(request.app.state.service.engine.home.root))
+    status, kind = _TEI.get(problem.status, (422, "Validation"))
+    if isinstance(error, NothingGiven):
+        status, kind = 400, "Empty"
+    body = msgspec.json.encode(TeiError(problem.detail, kind))
+    return Response(body, status_code=status, media_type=JSON, headers=headers)
+
+
+HANDLERS: ExceptionHandlersMap = {Exception: answer_failure}

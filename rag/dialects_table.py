@@ -1,0 +1,26 @@
+"""The settings file's table for requests in the forms of other servers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rag.tables import in_range
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DialectsConfig:
+    """[dialects] How requests in the forms of other servers are taken.
+
+    reranker  orders passages where a request names no model
+    unknown_models  refuse a request for a model that is not there, or give it the default one, and say so; for clients
+              in which another server's model name is fixed
+    max_inputs  texts of one request to embed
+    """
+
+    reranker: str = "sentences"
+    unknown_models: Literal["refuse", "default"] = "refuse"
+    max_inputs: int = 2048
+
+    def __post_init__(self) -> None:
+        in_range("dialects.max_inputs", self.max_inputs, 1, 1_000_000)
