@@ -18,6 +18,7 @@ from rag.kv.modes import parse_mode
 from rag.kv.reader import CachedReader
 from rag.reranking.icr import lead_of
 from rag.runtime.meter import Meter
+from rag.runtime.prompt import Prompt
 from rag.runtime.reader import Reader
 from rag.selection.evaluator import solve
 from rag.selection.likelihood import Likelihood
@@ -108,9 +109,8 @@ def _likelihood(shape: str, repeats: int) -> Iterator[Figure]:
     ours, theirs = _valued(cached, chunks, sets), _valued(model, chunks, sets)
     term = Likelihood(lambda: model, QUESTION.text, chunks, PASSAGE_TOKENS, Meter())
     prompts = [term.prompt(one) for one in sets]
-    tail = len(prompts[0].tail)
-    whole = len(prompts[0].ids)
-    note = f"{EXPANDED} sets of 4 chunks of {PASSAGE_TOKENS} tokens; a prompt has {whole}, the question {tail}"
+    asked, whole = len(prompts[0].segments[-1].ids), len(prompts[0].ids)
+    note = f"{EXPANDED} sets of 4 chunks of {PASSAGE_TOKENS} tokens; a prompt has {whole}, the question {asked}"
     yield Figure(
         name="likelihood of an expansion, tokens computed",
         measured=ours.prefill,
@@ -120,17 +120,24 @@ def _likelihood(shape: str, repeats: int) -> Iterator[Figure]:
         note=f"{note}; floor: every prompt whole; with shared beginnings, without a cache {theirs.prefill}",
     )
     times = [seconds(lambda: _valued(cached, chunks, sets)) for _ in range(repeats)]
-    full = [seconds(lambda: _valued(model, chunks, sets)) for _ in range(repeats)]
-    left = flops(model, ours.prefill, past=whole - tail)
+    full = [seconds(lambda: _one_by_one(model, prompts)) for _ in range(repeats)]
+    shared = [seconds(lambda: _valued(model, chunks, sets)) for _ in range(repeats)]
+    left = flops(model, ours.prefill, past=whole - asked)
     yield Figure(
         name="likelihood of an expansion, time",
         measured=statistics.median(times),
         baseline=statistics.median(full),
         unit="s",
         target=0.5,
-        note=f"{ours.passes} passes, floor: {theirs.passes} passes over shared beginnings; "
-        f"{left / 1e9:.1f} GFLOP are left to do, {flops(model, theirs.prefill) / 1e9:.1f} without a cache",
+        note=f"{ours.passes} passes, floor: every prompt whole; with shared beginnings, without a cache "
+        f"{statistics.median(shared):.3f} s in {theirs.passes} passes; {left / 1e9:.1f} GFLOP are left to do, "
+        f"{flops(model, sum(len(prompt.ids) for prompt in prompts)) / 1e9:.1f} without a cache",
     )
+
+
+def _one_by_one(reader: Reader, prompts: Sequence[Prompt]) -> None:
+    for prompt in prompts:
+        reader.likelihood([prompt], Meter())
 
 
 def _valued(reader: Reader, chunks: Sequence[Chunk], sets: Sequence[Selection]) -> Meter:

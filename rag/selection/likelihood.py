@@ -67,7 +67,10 @@ class Likelihood(Term):
         return len(prompt.ids) - (0 if self._reader.labelled else kept)
 
     def prompt(self, selection: Selection) -> Prompt:
-        """The chunks in the order of the selection, the task, and the question last; all but the question is shared."""
+        """The task, the chunks in the order of the selection, and the question last; all but the question is shared.
+
+        With the chunks' states kept, what is computed is the question, and the few tokens between chunks and turns.
+        """
         start, between, end, asked = self._frame
         parts = [start]
         for place, i in enumerate(selection):
@@ -86,13 +89,13 @@ class Likelihood(Term):
     @cached_property
     def _frame(self) -> tuple[Segment, Segment, Segment, Segment]:
         tokenizer, chat = self._reader.tokenizer, self._reader.family.chat
-        start = tokenizer.start(Control(chat.user), "Passages:\n\n")
-        task = "\n\nPlease write the question that these passages answer together."
+        task = "Please write the question that these passages answer together.\n\n"
+        start = tokenizer.start(Control(chat.user), task)
         blank = " " if chat.assistant.endswith(":") else ""
         asked = tokenizer.encode(blank + self._question.strip())[:MAX_QUESTION_TOKENS]
         return (
             Segment(tuple(start)),
             Segment(tuple(tokenizer.encode("\n\n"))),
-            Segment(tuple(tokenizer.encode(task, Control(chat.assistant)))),
+            Segment(tuple(tokenizer.encode(Control(chat.assistant)))),
             Segment(tuple(asked), Role.QUERY),
         )
