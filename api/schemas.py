@@ -141,7 +141,7 @@ class SearchResponses(Struct, frozen=True):
 class AnswerRequest(Request):
     """A question to be answered from a collection.
 
-    budget  tokens of sources that go into the answer
+    budget  tokens of the prompt: sources with their separators, and the fixed words around them where a model is asked
     selector  who chooses them, in place of the pipeline's ``select``: budget, mmr, search, greedy, beam, local, mcts,
             exact
     explain say what every stage made of each source, and why each candidate is a source or not

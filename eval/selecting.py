@@ -17,6 +17,7 @@ from eval.trec import Qrels, Scored
 from indexes.encoding import Matrix, TextEncoder
 from rag.assemble import Engine
 from rag.config import Settings
+from rag.entry import Entries
 from rag.errors import InvalidInput
 from rag.pipeline import MAX_BUDGET
 from rag.protocols import Selector
@@ -205,7 +206,7 @@ def _searched(
 def _size_of_gold(ranking: Ranking, grades: Mapping[str, int], engine: Engine) -> int | None:
     """Tokens of the cheapest chunk of every relevant document, None where one has none among the candidates."""
     least: dict[str, int] = {}
-    for hit, cost in zip(ranking.hits, costs(ranking.hits, engine.encoder), strict=True):
+    for hit, cost in zip(ranking.hits, costs(ranking.hits, Entries(engine.encoder)), strict=True):
         least[hit.chunk.doc_id] = min(cost, least.get(hit.chunk.doc_id, cost))
     wanted = gold(grades)
     return sum(least[document] for document in wanted) if wanted <= least.keys() else None

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from indexes.home import Home
     from rag.encoders import SentenceEncoder
     from rag.generation.prefix_tree import PrefixTree
-    from rag.protocols import Generator, Reranker, Retriever, Selector, TokenCounter
+    from rag.protocols import Generator, PromptCounter, Reranker, Retriever, Selector
     from rag.reranking.attention import CalibrationCache
     from rag.reranking.cross_encoder import CrossEncoderModel
     from rag.runtime.batch_decode import BatchDecode
@@ -262,16 +262,20 @@ class Engine:
 
         return BudgetFill(self._counter(chosen), chosen.order)
 
-    def _counter(self, chosen: PipelineConfig) -> TokenCounter:
-        """Tokens as what answers counts them: the language model, else the text encoder."""
-        model = self.settings.model
-        if chosen.generate != "local" or model.name in ("", LEXICAL):
-            return self.encoder
-        from rag.kv.tokenizers import tokenizer_of
-        from rag.runtime.counting import ModelCounter
+    def _counter(self, chosen: PipelineConfig) -> PromptCounter:
+        """The prompt of what answers, by its tokens: the language model's, else the text encoder's."""
+        from rag.entry import Entries
+        from rag.generation.prompt import around
 
-        reads = partial(tokenizer_of, model.name, trust_remote_code=model.trust_remote_code)
-        return ModelCounter(model.name, reads, self.encoder)
+        model, entries = self.settings.model, Entries(self.encoder)
+        if chosen.generate == "remote":
+            return Entries(self.encoder, around())
+        if chosen.generate != "local" or model.name in ("", LEXICAL):
+            return entries
+        from rag.generation.counting import LocalCounter
+        from rag.kv.tokenizers import form_of
+
+        return LocalCounter(partial(form_of, model.name, trust_remote_code=model.trust_remote_code), entries)
 
     def _searching(self, chosen: PipelineConfig) -> Selector:
         """Sets weighed as [selection] says."""

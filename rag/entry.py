@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+from rag.protocols import PromptCounter, TokenCounter
 from rag.values import Chunk
 
 # Strings that chat templates and tokenizers of common model families read as control tokens.
@@ -26,3 +29,17 @@ def entry(number: int, chunk: Chunk) -> str:
     """One numbered source as it stands in a prompt, its closing blank line included; it forms no control string."""
     title = f"{chunk.title}\n" if chunk.title else ""
     return f"[{number}] {plain(title + chunk.text)}\n\n"
+
+
+@dataclass(frozen=True)
+class Entries(PromptCounter):
+    """Counts entries by one tokenizer. ``around`` is what stands around them in the prompt, nothing where none is."""
+
+    count: TokenCounter
+    around: str = ""
+
+    def frame(self) -> int:
+        return self.count([self.around])[0] if self.around else 0
+
+    def sources(self, numbers: Sequence[int], chunks: Sequence[Chunk]) -> list[int]:
+        return self.count([entry(number, chunk) for number, chunk in zip(numbers, chunks, strict=True)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
-from rag.values import Answer, Context, Query, Ranking
+from rag.values import Answer, Chunk, Context, Query, Ranking
 
 
 @runtime_checkable
@@ -64,4 +64,17 @@ class TokenCounter(Protocol):
 
     def __call__(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, without the tokenizer's own special tokens."""
+        ...
+
+
+@runtime_checkable
+class PromptCounter(Protocol):
+    """Counts what a prompt takes, the way what answers from it does; the question's own tokens are not counted."""
+
+    def frame(self) -> int:
+        """Tokens that stand in the prompt whatever its sources are."""
+        ...
+
+    def sources(self, numbers: Sequence[int], chunks: Sequence[Chunk]) -> list[int]:
+        """Tokens of each chunk as a source of that number, its separators included."""
         ...

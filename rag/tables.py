@@ -69,7 +69,8 @@ class PipelineConfig:
                   search (greedy, beams, tree and local search together), or one of them: greedy, beam, local, mcts,
                   exact;  mmr_lambda  1.0 is relevance alone
     order         how selected chunks stand in the prompt: score, best-last or document
-    k, budget     results of a search, and tokens of context for an answer, where the request names none
+    k, budget     results of a search, and tokens of an answer's prompt, where the request names none: sources
+                  with their separators, and the fixed words around them; not the question
     generate      extractive, local (the model of [model], table [generation]), or remote (an OpenAI-compatible engine,
                   table [remote])
     """

@@ -160,7 +160,9 @@ class Ranking(Sequence[Hit]):
 class Context:
     """The chunks that the answer is made from, in prompt order; citation [n] means ``hits[n - 1]``.
 
-    tokens  what the chunks cost with numbering and separators, counted by the generator's tokenizer
+    tokens  what the prompt takes without the question: chunks with numbering and separators, and the fixed words
+            around them where a model is asked; counted by the generator's tokenizer
+    budget  the most that this was allowed to be
     choice  why these and no others, where the selector says so
     """
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from eval.bench.figures import Figure
 from eval.bench.shapes import flops, random_model
 from eval.bench.timing import seconds
+from rag.entry import Entries
 from rag.kv.library import ChunkLibrary
 from rag.kv.memory import MemoryStore
 from rag.kv.modes import parse_mode
@@ -65,7 +66,7 @@ def candidates() -> Ranking:
 
 def _analytic(repeats: int) -> Figure:
     """The default search beside its terms alone: the same sets in batches of 64, without a searcher."""
-    selector = SetSelector(count=WordCounter(), limits=Limits(evaluations=EVALUATIONS))
+    selector = SetSelector(count=Entries(WordCounter()), limits=Limits(evaluations=EVALUATIONS))
     ranking = candidates()
     pool = selector.pool(QUESTION, ranking, ranking.hits, BUDGET)
     utility = selector.utility(pool)

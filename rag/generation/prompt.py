@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rag.entry import entry, plain
@@ -12,6 +13,8 @@ from rag.runtime.tokens import Control, Ids, PromptTokenizer
 from rag.values import Chunk, Context, Query
 
 NOT_FOUND = "The sources do not answer this question."
+
+_BEFORE, _BEHIND = "Sources:\n\n", "Question: "
 
 SYSTEM = (
     "Answer the question from the numbered sources alone. After each statement cite its source as [n]. "
@@ -25,8 +28,13 @@ def messages(query: Query, context: Context) -> list[dict[str, str]]:
     sources = "".join(entry(n, hit.chunk) for n, hit in enumerate(context.hits, start=1))
     return [
         {"role": "system", "content": SYSTEM},
-        {"role": "user", "content": f"Sources:\n\n{sources}Question: {plain(query.text)}"},
+        {"role": "user", "content": f"{_BEFORE}{sources}{_BEHIND}{plain(query.text)}"},
     ]
+
+
+def around() -> str:
+    """What ``messages`` says beside sources and question."""
+    return SYSTEM + _BEFORE + _BEHIND
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +52,9 @@ def written(tokenizer: PromptTokenizer, family: Family, query: Query, context: C
     What is fixed stands first, each source is a segment of its own, the question comes last. Where they do not fit,
     the last sources are cut or left out, nothing else. Raises InvalidQuery where not even the first can begin.
     """
-    head = tokenizer.start(Control(family.chat.user), f"{SYSTEM}\n\nSources:")
+    head, before, behind = frame(tokenizer, family)
     asked = tokenizer.encode(f" {query.text}")
-    before, behind = tokenizer.encode("\n\nQuestion:"), tokenizer.encode(Control(family.chat.assistant))
-    labels = [tokenizer.encode(f"\n\n[{n}]\n") for n in range(1, len(context.hits) + 1)]
-    sources = tokenizer.encode_many([source(chunk) for chunk in context.chunks])
+    labels, sources = labelled(tokenizer, range(1, len(context.hits) + 1), context.chunks)
     room = most - sum(map(len, (head, before, asked, behind)))
     shown, left = _fitted(labels, sources, room)
     if not shown:
@@ -57,6 +63,23 @@ def written(tokenizer: PromptTokenizer, family: Family, query: Query, context: C
     segments = [(head, Role.TEMPLATE), *parts, (before, Role.TEMPLATE), (asked, Role.QUERY), (behind, Role.TEMPLATE)]
     notes = (f"{left} tokens of the last sources did not fit into a prompt of {most}",) if left else ()
     return Written(Prompt(tuple(Segment(tuple(ids), role) for ids, role in segments)), len(shown), notes)
+
+
+def frame(tokenizer: PromptTokenizer, family: Family) -> tuple[Ids, Ids, Ids]:
+    """What stands in every prompt: before the sources, between them and the question, and behind it."""
+    return (
+        tokenizer.start(Control(family.chat.user), f"{SYSTEM}\n\nSources:"),
+        tokenizer.encode("\n\nQuestion:"),
+        tokenizer.encode(Control(family.chat.assistant)),
+    )
+
+
+def labelled(
+    tokenizer: PromptTokenizer, numbers: Iterable[int], chunks: Sequence[Chunk]
+) -> tuple[list[Ids], list[Ids]]:
+    """The sources of a prompt: the number of each in its brackets, and what it says."""
+    labels = [tokenizer.encode(f"\n\n[{number}]\n") for number in numbers]
+    return labels, tokenizer.encode_many([source(chunk) for chunk in chunks])
 
 
 def source(chunk: Chunk) -> str:

@@ -6,14 +6,19 @@ from functools import lru_cache
 
 from rag.encoders import local_path, needs_hub
 from rag.errors import ModelNotAvailable
-from rag.runtime.families import family_of
+from rag.runtime.families import Family, family_of
 from rag.runtime.packaged import packaged_path
 from rag.runtime.tokens import PromptTokenizer, controls_of
 
 
-@lru_cache(maxsize=16)
 def tokenizer_of(name: str, *, trust_remote_code: bool = False) -> PromptTokenizer:
     """The tokenizer that a LanguageModel of this name has. Raises ModelNotAvailable."""
+    return form_of(name, trust_remote_code=trust_remote_code)[0]
+
+
+@lru_cache(maxsize=16)
+def form_of(name: str, *, trust_remote_code: bool = False) -> tuple[PromptTokenizer, Family]:
+    """Tokenizer and family that a LanguageModel of this name has. Raises ModelNotAvailable."""
     from transformers import AutoConfig, AutoTokenizer
 
     path = packaged_path(name) or local_path(name)
@@ -24,7 +29,7 @@ def tokenizer_of(name: str, *, trust_remote_code: bool = False) -> PromptTokeniz
         tokenizer = AutoTokenizer.from_pretrained(path, **where)
         serialized = tokenizer.backend_tokenizer.to_str()
         family = family_of(config.model_type, controls_of(serialized), str(tokenizer.chat_template or ""))
-        return PromptTokenizer(serialized, family.reserved)
+        return PromptTokenizer(serialized, family.reserved), family
     except (OSError, ValueError, RuntimeError, LookupError, TypeError, ImportError, AttributeError) as error:
         reason = str(error).strip().split("\n")[0][:200]
         raise ModelNotAvailable(f"the tokenizer of {name!r} cannot be loaded ({reason})") from error

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from rag.protocols import Selector, TokenCounter
-from rag.selection.cost import costs, readable, spent
+from rag.protocols import PromptCounter, Selector
+from rag.selection.cost import costs, readable, room, spent
 from rag.selection.ordering import Order, arrange
 from rag.selection.reasons import by_rank
 from rag.values import Context, Query, Ranking, StageReport
@@ -16,7 +16,7 @@ from rag.values import Context, Query, Ranking, StageReport
 class BudgetFill(Selector):
     """Best first; a chunk that does not fit is passed over, a later and shorter one may still fit."""
 
-    count: TokenCounter
+    count: PromptCounter
     order: Order = "score"
 
     def select(self, query: Query, ranking: Ranking, budget: int) -> Context:
@@ -24,12 +24,12 @@ class BudgetFill(Selector):
         hits = readable(ranking.hits)
         cost = costs(hits, self.count)
         taken: list[int] = []
-        left = budget
+        left = free = room(budget, self.count)
         for i in range(len(hits)):
             if cost[i] <= left:
                 taken.append(i)
                 left -= cost[i]
         arranged = arrange([hits[i] for i in taken], self.order)
-        choice = by_rank("budget", ranking, hits, taken, cost, budget)
+        choice = by_rank("budget", ranking, hits, taken, cost, free)
         report = StageReport("select", time.perf_counter() - started, len(ranking), len(taken))
         return Context(arranged, spent(arranged, self.count), budget, ranking, report, choice)

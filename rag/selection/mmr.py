@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from indexes.encoding import Matrix, TextEncoder
-from rag.protocols import Selector, TokenCounter
-from rag.selection.cost import costs, readable, spent
+from rag.protocols import PromptCounter, Selector
+from rag.selection.cost import costs, readable, room, spent
 from rag.selection.ordering import Order, arrange
 from rag.selection.reasons import by_rank
 from rag.values import Context, Query, Ranking, StageReport
@@ -23,21 +23,21 @@ class MaximalMarginalRelevance(Selector):
     """
 
     encoder: TextEncoder
-    count: TokenCounter
+    count: PromptCounter
     lambda_: float = 0.7
     order: Order = "score"
 
     def select(self, query: Query, ranking: Ranking, budget: int) -> Context:
         started = time.perf_counter()
         hits = readable(ranking.hits)
-        cost = costs(hits, self.count)
+        cost, free = costs(hits, self.count), room(budget, self.count)
         vectors = self.encoder.encode_passages([hit.chunk.content for hit in hits])
-        picked = pick(self.encoder.encode_query(query.text), vectors, cost, budget, self.lambda_)
+        picked = pick(self.encoder.encode_query(query.text), vectors, cost, free, self.lambda_)
         chosen = [hits[i] for i in picked]
         tokens = sum(self.encoder.count_tokens([hit.chunk.content for hit in hits]))
         report = StageReport("select", time.perf_counter() - started, len(ranking), len(chosen), tokens)
         arranged = arrange(chosen, self.order)
-        choice = by_rank("mmr", ranking, hits, picked, cost, budget)
+        choice = by_rank("mmr", ranking, hits, picked, cost, free)
         return Context(arranged, spent(arranged, self.count), budget, ranking, report, choice)
 
 

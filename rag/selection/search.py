@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 
 from indexes.encoding import TextEncoder
 from rag.errors import CacheUnavailable, InvalidInput, ModelNotAvailable, ModelOutOfMemory, Overloaded
-from rag.protocols import Selector, TokenCounter
+from rag.protocols import PromptCounter, Selector
 from rag.runtime.meter import Meter
 from rag.runtime.reader import Reader
-from rag.selection.cost import costs, readable, spent
+from rag.selection.cost import costs, readable, room, spent
 from rag.selection.evaluator import solve
 from rag.selection.likelihood import Likelihood
 from rag.selection.ordering import Order, arrange
@@ -42,7 +42,7 @@ class SetSelector(Selector):
     not there, out of memory, too busy, or with less context than the set has tokens.
     """
 
-    count: TokenCounter
+    count: PromptCounter
     encoder: TextEncoder | None = None
     order: Order = "score"
     searcher: str = "portfolio"
@@ -120,7 +120,8 @@ class SetSelector(Selector):
 
     def pool(self, query: Query, ranking: Ranking, hits: Sequence[Hit], budget: int) -> Pool:
         """What is read off ``hits``, which stand in ``ranking``; candidate i is hits[i]."""
-        return Pool(query, ranking, hits, tuple(costs(hits, self.count)), budget, self.encoder, self.order)
+        cost, free = tuple(costs(hits, self.count)), room(budget, self.count)
+        return Pool(query, ranking, hits, cost, free, self.encoder, self.order)
 
     def utility(self, pool: Pool, asked: Likelihood | None = None) -> WeightedSum:
         """The terms whose weight is not 0; the others are never made. ``asked`` is the one by the language model."""

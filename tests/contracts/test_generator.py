@@ -8,6 +8,7 @@ import pytest
 
 from indexes.collection import Collection
 from rag.encoders import SentenceEncoder
+from rag.entry import Entries
 from rag.generation.extractive import Extractive
 from rag.generation.local import Local
 from rag.generation.prompt import NOT_FOUND
@@ -55,7 +56,7 @@ def local(says: str) -> Local:
 
 @pytest.fixture
 def context(small: Collection, encoder: SentenceEncoder) -> Context:
-    return BudgetFill(encoder).select(QUESTION, Dense(small, encoder).retrieve(QUESTION, 8), 400)
+    return BudgetFill(Entries(encoder)).select(QUESTION, Dense(small, encoder).retrieve(QUESTION, 8), 400)
 
 
 def test_is_a_generator(subject: Subject) -> None:
@@ -119,7 +120,7 @@ def test_quoted_offsets_give_the_document_s_own_text(
 def test_offsets_hold_where_the_source_is_full_of_white_space(small: Collection, encoder: SentenceEncoder) -> None:
     """ "spaced" has line breaks, tabs and blanks around each of its sentences."""
     query = Query("How often does the horn sound in fog?")
-    context = BudgetFill(encoder).select(query, Dense(small, encoder).retrieve(query, 1), 100)
+    context = BudgetFill(Entries(encoder)).select(query, Dense(small, encoder).retrieve(query, 1), 100)
     answer = Extractive(encoder).generate(query, context)
     (citation,) = answer.citations
     document = small.document("spaced")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from indexes.collection import Collection
 from rag.encoders import SentenceEncoder
-from rag.entry import entry
+from rag.entry import Entries, entry
 from rag.protocols import Selector
 from rag.retrieval.bm25 import Bm25
 from rag.selection.budget import BudgetFill
@@ -30,12 +30,15 @@ SEARCHING = ("search", *(name for name in SEARCHES if name != "search"))
 KINDS = (*FILLING, *SEARCHING, "search without encoder")
 
 
-def selector(kind: str, order: Order = "score", model: SentenceEncoder | HashingEncoder = HASHING) -> Selector:
+def selector(
+    kind: str, order: Order = "score", model: SentenceEncoder | HashingEncoder = HASHING, around: str = ""
+) -> Selector:
+    count = Entries(model, around)
     if kind in FILLING:
-        return BudgetFill(model, order) if kind == "budget" else MaximalMarginalRelevance(model, model, 0.7, order)
+        return BudgetFill(count, order) if kind == "budget" else MaximalMarginalRelevance(model, count, 0.7, order)
     if kind in SEARCHES:
-        return SetSelector(count=model, encoder=model, order=order, searcher=SEARCHES[kind], name=kind)
-    return SetSelector(count=model, order=order)
+        return SetSelector(count=count, encoder=model, order=order, searcher=SEARCHES[kind], name=kind)
+    return SetSelector(count=count, order=order)
 
 
 @pytest.fixture(
@@ -104,13 +107,15 @@ def test_an_empty_ranking_gives_an_empty_context(chosen: Selector) -> None:
     ),
     budget=st.integers(0, 60),
     order=st.sampled_from(ORDERS),
+    frame=st.sampled_from([0, 1, 7]),
 )
 @settings(max_examples=60, deadline=None)
 def test_the_budget_is_never_exceeded_and_no_chunk_comes_twice(
-    kind: str, texts: list[str], budget: int, order: Order
+    kind: str, texts: list[str], budget: int, order: Order, frame: int
 ) -> None:
-    context = selector(kind, order).select(QUESTION, ranked(*texts), budget)
-    assert recount(context, HASHING) == context.tokens <= budget
+    """The words around the sources count where there are sources."""
+    context = selector(kind, order, around="word " * frame).select(QUESTION, ranked(*texts), budget)
+    assert recount(context, HASHING) + frame * bool(context.hits) == context.tokens <= context.budget == budget
     assert len(set(context.chunks)) == len(context.chunks)
     assert all(chunk.text.strip() for chunk in context.chunks)
 
@@ -161,8 +166,19 @@ def test_a_number_of_two_tokens_is_paid_for(encoder: SentenceEncoder) -> None:
     exact = 341 * 4 + 158 * 4 + 1  # one token "fog" and three of the number; [342] has one more
     texts = ["fog"] * 500
     for budget in range(exact, exact + 8):
-        context = BudgetFill(encoder).select(QUESTION, ranked(*texts), budget)
+        context = BudgetFill(Entries(encoder)).select(QUESTION, ranked(*texts), budget)
         assert recount(context, encoder) == context.tokens <= budget
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_frame_leaves_the_room_it_leaves(kind: str) -> None:
+    """A frame of 7 tokens and a budget 7 larger: the same chunks."""
+    texts = ("tide tables", "the tide at noon is high", "fog", "tides of the harbour, tables of tides", "a b c d e f")
+    bare = selector(kind).select(QUESTION, ranked(*texts), 16)
+    framed = selector(kind, around="one two three four five six seven").select(QUESTION, ranked(*texts), 23)
+    assert framed.chunks == bare.chunks
+    assert framed.tokens - bare.tokens == 7 * bool(bare.hits)
+    assert selector(kind, around="word " * 30).select(QUESTION, ranked(*texts), 29).hits == ()
 
 
 def test_orders_place_the_same_chunks() -> None:
@@ -182,9 +198,9 @@ def test_orders_place_the_same_chunks() -> None:
 def test_mmr_prefers_what_is_not_yet_said() -> None:
     """Budget for two of three: the copy of the first is passed over for the other, though it ranks higher."""
     ranking = ranked("ferry leaves often", "ferry leaves often", "ferry tickets")
-    mmr = MaximalMarginalRelevance(HASHING, HASHING, 0.5)
+    mmr = MaximalMarginalRelevance(HASHING, Entries(HASHING), 0.5)
     assert [chunk.id for chunk in mmr.select(QUESTION, ranking, 8).chunks] == ["d0#0", "d2#0"]
-    relevance_alone = MaximalMarginalRelevance(HASHING, HASHING, 1.0)
+    relevance_alone = MaximalMarginalRelevance(HASHING, Entries(HASHING), 1.0)
     assert [chunk.id for chunk in relevance_alone.select(QUESTION, ranking, 8).chunks] == ["d0#0", "d1#0"]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from rag.entry import Entries
 from rag.pipeline import Pipeline
 from rag.protocols import Generator, Retriever
 from rag.selection.budget import BudgetFill
@@ -74,5 +75,5 @@ class Silent(Generator):
 
 def canned_pipeline(answers: Mapping[str, Sequence[tuple[str, int, float]]]) -> tuple[Pipeline, Canned]:
     retriever = Canned(answers)
-    selector = BudgetFill(Words(), "score")
+    selector = BudgetFill(Entries(Words()), "score")
     return Pipeline(name="canned", retriever=retriever, selector=selector, generator=Silent()), retriever

@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 
 from eval.selecting import HALVES, Remembered, selected
+from rag.entry import Entries
 from rag.errors import InvalidConfig, InvalidInput
 from rag.selection.budget import BudgetFill
 from rag.values import Chunk, Hit, Query, Ranking, ScoreKind, StageReport
@@ -49,11 +50,11 @@ def test_the_whole_gold_set_counts_and_grades_of_0_do_not() -> None:
     ranking = ranked("a one", "b one two", "c")
     rankings = [(Query("?", "q1"), ranking), (Query("?", "q2"), ranking)]
     qrels = {"q1": {"a": 1, "b": 2, "c": 0}, "q2": {"c": 1, "a": 0}}
-    few = selected("fill", BudgetFill(Words()), rankings, 5, qrels)
+    few = selected("fill", BudgetFill(Entries(Words())), rankings, 5, qrels)
     assert (few.whole, few.tokens, few.chunks) == ([0.0, 1.0], [5, 5], [2, 2])
-    everything = selected("fill", BudgetFill(Words()), rankings, 9, qrels)
+    everything = selected("fill", BudgetFill(Entries(Words())), rankings, 9, qrels)
     assert (everything.whole, everything.tokens) == ([1.0, 1.0], [9, 9])
-    nothing = selected("fill", BudgetFill(Words()), rankings, 1, qrels)
+    nothing = selected("fill", BudgetFill(Entries(Words())), rankings, 1, qrels)
     assert (nothing.whole, nothing.tokens, nothing.ndcg) == ([0.0, 0.0], [0, 0], [0.0, 0.0])
     assert few.ndcg[1] == pytest.approx(1 / 1.584962, abs=1e-4)
 

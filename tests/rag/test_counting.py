@@ -1,4 +1,4 @@
-"""A budget is counted by the tokenizer of what answers."""
+"""A budget is counted by the tokenizer of what answers, as that writes its prompt."""
 
 from __future__ import annotations
 
@@ -8,50 +8,73 @@ from indexes.home import Home
 from rag.assemble import Engine
 from rag.config import settings_from
 from rag.encoders import SentenceEncoder
-from rag.entry import entry
+from rag.entry import Entries
 from rag.errors import ModelNotAvailable
-from rag.runtime.counting import ModelCounter
-from rag.runtime.tokens import PromptTokenizer
-from rag.values import Query
-from tests.tiny_models import loaded, saved
+from rag.generation.counting import Form, LocalCounter
+from rag.generation.prompt import messages, written
+from rag.values import Chunk, Context, Query
+from tests.tiny_models import FAMILIES, loaded, saved
 
 QUESTION = Query("How many minutes does the crossing to Vendel take?")
+SELECTS = ("budget", "mmr", "search")
 
 
 def _engine(home: Home, encoder: SentenceEncoder, model: str) -> Engine:
-    raw = {"home": str(home.root), "encoder": {"device": "cpu"}, "model": {"name": model, "device": "cpu"}}
+    raw = {
+        "home": str(home.root),
+        "encoder": {"device": "cpu"},
+        "model": {"name": model, "device": "cpu"},
+        "remote": {"base_url": "http://127.0.0.1:9/v1", "model": "m"},
+    }
     engine = Engine(settings_from(raw))
     engine._encoder = encoder
     return engine
 
 
-@pytest.mark.parametrize("select", ["budget", "mmr", "search"])
-def test_the_model_that_answers_counts(small_home: Home, encoder: SentenceEncoder, select: str) -> None:
-    engine = _engine(small_home, encoder, str(saved("llama")))
-    wanted = {"select": select, "budget": 400}
-    by_model = engine.pipeline("small", "ask", wanted | {"generate": "local"})
-    by_encoder = engine.pipeline("small", "ask", wanted)
-    for pipeline, count in ((by_model, _count), (by_encoder, encoder)):
-        assert pipeline.selector is not None
-        context = pipeline.selector.select(QUESTION, by_encoder.retriever.retrieve(QUESTION, 10), 400)
-        entries = [entry(number, chunk) for number, chunk in enumerate(context.chunks, start=1)]
-        assert 0 < context.tokens == sum(count(entries)) <= 400
-    assert _count(["The crossing takes forty minutes."]) != encoder(["The crossing takes forty minutes."])
+def _chosen(engine: Engine, wanted: dict[str, object]) -> Context:
+    pipeline = engine.pipeline("small", "ask", wanted)
+    return pipeline.select(QUESTION, pipeline.retriever.retrieve(QUESTION, 10))
 
 
-def _count(texts: list[str]) -> list[int]:
-    return [len(loaded("llama").tokenizer.encode(text)) for text in texts]
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("select", SELECTS)
+def test_the_prompt_without_its_question_is_what_was_counted(
+    small_home: Home, encoder: SentenceEncoder, select: str, family: str
+) -> None:
+    engine = _engine(small_home, encoder, str(saved(family)))
+    context = _chosen(engine, {"select": select, "budget": 700, "generate": "local"})
+    model = loaded(family)
+    prompt = written(model.tokenizer, model.family, QUESTION, context, 10_000).prompt
+    assert context.hits
+    assert len(prompt.ids) - len(model.tokenizer.encode(f" {QUESTION.text}")) == context.tokens <= 700
+
+
+@pytest.mark.parametrize("select", SELECTS)
+def test_where_no_model_is_asked_only_the_sources_count(
+    small_home: Home, encoder: SentenceEncoder, select: str
+) -> None:
+    context = _chosen(_engine(small_home, encoder, ""), {"select": select, "budget": 200})
+    entries = Entries(encoder).sources(range(1, len(context.hits) + 1), context.chunks)
+    assert 0 < context.tokens == sum(entries) <= 200
+
+
+def test_the_words_of_a_remote_prompt_count(small_home: Home, encoder: SentenceEncoder) -> None:
+    engine = _engine(small_home, encoder, "")
+    context = _chosen(engine, {"select": "budget", "budget": 200, "generate": "remote"})
+    whole = sum(encoder([message["content"] for message in messages(QUESTION, context)]))
+    assert context.tokens == whole - encoder([QUESTION.text])[0] <= 200
+    assert not _chosen(engine, {"select": "budget", "budget": 60, "generate": "remote"}).hits
 
 
 def test_a_model_that_is_missing_leaves_counting_to_the_encoder(small_home: Home, encoder: SentenceEncoder) -> None:
-    def missing() -> PromptTokenizer:
+    def missing() -> Form:
         raise ModelNotAvailable("gone")
 
-    assert ModelCounter("gone", missing, encoder)(["one two"]) == encoder(["one two"])
+    chunk, entries = Chunk("d#0", "d", "one two", 0, 7), Entries(encoder, "three words here")
+    counter = LocalCounter(missing, entries)
+    assert (counter.frame(), counter.sources([1], [chunk])) == (3, entries.sources([1], [chunk]))
     engine = _engine(small_home, encoder, "/no/such/model")
-    pipeline = engine.pipeline("small", "ask", {"generate": "local", "budget": 200})
-    assert pipeline.selector is not None
-    assert pipeline.selector.select(QUESTION, pipeline.retriever.retrieve(QUESTION, 10), 200).tokens > 0
-    answer = pipeline.answer(QUESTION)
+    assert _chosen(engine, {"generate": "local", "budget": 200}).tokens > 0
+    answer = engine.pipeline("small", "ask", {"generate": "local", "budget": 200}).answer(QUESTION)
     assert answer.generator == "extractive"
     assert answer.report.degraded.endswith("the language model model cannot be loaded")

@@ -6,6 +6,7 @@ import pytest
 
 from indexes.collection import Collection
 from rag.encoders import SentenceEncoder
+from rag.entry import Entries
 from rag.generation.extractive import Extractive
 from rag.generation.prompt import NOT_FOUND
 from rag.retrieval.dense import Dense
@@ -30,7 +31,7 @@ UNANSWERABLE = (
 
 def ask(small: Collection, encoder: SentenceEncoder, text: str) -> Answer:
     query = Query(text)
-    context = BudgetFill(encoder).select(query, Dense(small, encoder).retrieve(query, 10), 512)
+    context = BudgetFill(Entries(encoder)).select(query, Dense(small, encoder).retrieve(query, 10), 512)
     return Extractive(encoder).generate(query, context)
 
 
@@ -57,6 +58,6 @@ def test_one_text_is_quoted_once_though_two_sources_hold_it(small: Collection, e
 
 def test_at_most_three_sentences_and_all_near_the_best(small: Collection, encoder: SentenceEncoder) -> None:
     query = Query("Where do puffins nest?")
-    context = BudgetFill(encoder).select(query, Dense(small, encoder).retrieve(query, 10), 512)
+    context = BudgetFill(Entries(encoder)).select(query, Dense(small, encoder).retrieve(query, 10), 512)
     assert len(Extractive(encoder).generate(query, context).citations) == 3
     assert len(Extractive(encoder, spread=0.0).generate(query, context).citations) == 1

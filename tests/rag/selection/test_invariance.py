@@ -15,6 +15,7 @@ from rag.selection.problem import Limits
 
 CHOICES = """
 import random
+from rag.entry import Entries
 from rag.selection.problem import Limits
 from rag.selection.search import SetSelector
 from rag.values import Chunk, Hit, Query, Ranking, ScoreKind, StageReport
@@ -28,7 +29,7 @@ for i in range(24):
 ranking = Ranking(tuple(hits), ScoreKind.COSINE, StageReport("made"))
 question = Query(" ".join(f"w{i}" for i in range(12)))
 for encoder in (None, HashingEncoder()):
-    selector = SetSelector(count=HashingEncoder(), encoder=encoder, limits=Limits(evaluations=150))
+    selector = SetSelector(count=Entries(HashingEncoder()), encoder=encoder, limits=Limits(evaluations=150))
     print(selector.select(question, ranking, 250).choice)
 """
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")

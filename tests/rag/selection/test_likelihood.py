@@ -9,6 +9,7 @@ from math import exp
 import numpy as np
 import pytest
 
+from rag.entry import Entries
 from rag.errors import CacheUnavailable, KvasirError, ModelNotAvailable, ModelOutOfMemory, Overloaded
 from rag.kv.library import ChunkLibrary
 from rag.kv.memory import MemoryStore
@@ -107,7 +108,7 @@ def ranking() -> Ranking:
 
 def test_a_selector_weighs_it_and_reports_what_was_computed() -> None:
     reader = Counting()
-    selector = SetSelector(count=HashingEncoder(), weights=WEIGHTS, reader=lambda: reader)
+    selector = SetSelector(count=Entries(HashingEncoder()), weights=WEIGHTS, reader=lambda: reader)
     context = selector.select(Query(QUESTION), ranking(), 60)
     assert context.choice is not None
     assert "likelihood" in context.choice.chosen[0].terms
@@ -120,7 +121,7 @@ def test_a_selector_weighs_it_and_reports_what_was_computed() -> None:
 
 def test_its_tokens_can_be_limited() -> None:
     reader = Counting()
-    free = SetSelector(count=HashingEncoder(), weights=WEIGHTS, reader=lambda: reader)
+    free = SetSelector(count=Entries(HashingEncoder()), weights=WEIGHTS, reader=lambda: reader)
     limited = replace(free, limits=Limits(tokens=300))
     context = limited.select(Query(QUESTION), ranking(), 60)
     assert context.choice is not None
@@ -149,7 +150,9 @@ class Undefined(LexicalReader):
 
 def without_likelihood(reader: Reader, passages: Ranking, longest: int = 256) -> str:
     """How the choice is degraded, which is that of the other terms."""
-    selector = SetSelector(count=HashingEncoder(), weights=WEIGHTS, reader=lambda: reader, passage_tokens=longest)
+    selector = SetSelector(
+        count=Entries(HashingEncoder()), weights=WEIGHTS, reader=lambda: reader, passage_tokens=longest
+    )
     context, plain = (s.select(Query(QUESTION), passages, 9000) for s in (selector, replace(selector, reader=None)))
     assert context.chunks == plain.chunks != ()
     assert plain.report.degraded == ""
@@ -179,7 +182,7 @@ def test_a_model_is_not_asked_for_where_nothing_weighs_it() -> None:
     def never() -> Reader:
         raise AssertionError("nobody needs a model")
 
-    selector = SetSelector(count=HashingEncoder(), reader=never)
+    selector = SetSelector(count=Entries(HashingEncoder()), reader=never)
     assert selector.select(Query(QUESTION), ranking(), 60).report.tokens == 0
 
 
@@ -198,9 +201,9 @@ def test_of_two_equals_the_one_whose_states_are_kept_is_taken() -> None:
     def kept(chunks: Sequence[Chunk]) -> list[bool]:
         return [chunk.id == "d1" for chunk in chunks]
 
-    by_cache = SetSelector(count=HashingEncoder(), weights=weights, kept=kept)
+    by_cache = SetSelector(count=Entries(HashingEncoder()), weights=weights, kept=kept)
     assert [c.id for c in by_cache.select(Query(QUESTION), twins, 4).chunks] == ["d1"]
-    by_default = SetSelector(count=HashingEncoder(), kept=kept)
+    by_default = SetSelector(count=Entries(HashingEncoder()), kept=kept)
     assert [c.id for c in by_default.select(Query(QUESTION), twins, 4).chunks] == ["d0"]
 
 
@@ -208,7 +211,7 @@ def test_a_store_that_does_not_answer_costs_the_term_and_no_answer() -> None:
     def silent(chunks: Sequence[Chunk]) -> list[bool]:
         raise CacheUnavailable("the store does not answer")
 
-    asked = SetSelector(count=HashingEncoder(), weights=Weights(ttft=0.5), kept=silent)
+    asked = SetSelector(count=Entries(HashingEncoder()), weights=Weights(ttft=0.5), kept=silent)
     context, plain = (s.select(Query(QUESTION), ranking(), 60) for s in (asked, replace(asked, kept=None)))
     assert context.chunks == plain.chunks
     assert context.report.degraded == "chosen without the wait for the first token: the store does not answer"

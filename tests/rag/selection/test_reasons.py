@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from rag.choice import Choice
+from rag.entry import Entries
 from rag.selection.problem import Limits
 from rag.selection.search import SetSelector
 from rag.selection.utility import WeightedSum
@@ -43,7 +44,7 @@ def value(utility: WeightedSum, *selection: int) -> float:
 
 
 def test_every_candidate_is_chosen_or_rejected_once_by_rank() -> None:
-    choice, _ = chosen_by(SetSelector(count=HASHING, depth=5), 40)
+    choice, _ = chosen_by(SetSelector(count=Entries(HASHING), depth=5), 40)
     assert [w.chunk_id for w in choice.chosen] == ["d0", "d2"]
     assert [w.chunk_id for w in choice.rejected] == ["d1", "d3", "d4", "d5", "d6"]
     assert [w.by for w in choice.rejected] == ["redundancy", "tokens", "size", "empty", "depth"]
@@ -51,7 +52,7 @@ def test_every_candidate_is_chosen_or_rejected_once_by_rank() -> None:
 
 def test_gains_are_what_the_utility_changes_by() -> None:
     """40 tokens hold d0 and d2 with 17, and one more; what is chosen is compared with the set without it."""
-    choice, utility = chosen_by(SetSelector(count=HASHING, depth=5), 40)
+    choice, utility = chosen_by(SetSelector(count=Entries(HASHING), depth=5), 40)
     here = value(utility, 0, 2)
     assert choice.utility == pytest.approx(here)
     expected = [here - value(utility, 2), here - value(utility, 0)]
@@ -67,7 +68,7 @@ def test_gains_are_what_the_utility_changes_by() -> None:
 
 def test_without_room_a_candidate_is_compared_in_place_of_another() -> None:
     """17 tokens hold d0 and d2 and nothing beside them: d1 fits in place of d0, its copy, or of d2 not at all."""
-    choice, utility = chosen_by(SetSelector(count=HASHING, depth=5), 17)
+    choice, utility = chosen_by(SetSelector(count=Entries(HASHING), depth=5), 17)
     copy = choice.rejected[0]
     assert (copy.chunk_id, copy.instead_of) == ("d1", "d0")
     assert copy.gain == pytest.approx(value(utility, 1, 2) - value(utility, 0, 2))
@@ -78,17 +79,17 @@ def test_what_fits_in_no_place_is_kept_out_by_the_budget() -> None:
     texts = (("ferry tickets", 0.9), ("winter tickets", 0.8), ("ferry in the fog", 0.7))
     hits = [Hit(Chunk(f"d{i}", f"d{i}", text, 0, len(text)), score) for i, (text, score) in enumerate(texts)]
     given = Ranking(tuple(hits), ScoreKind.COSINE, StageReport("test"))
-    choice = SetSelector(count=HASHING).select(QUESTION, given, 6).choice
+    choice = SetSelector(count=Entries(HASHING)).select(QUESTION, given, 6).choice
     assert choice is not None
     assert [w.chunk_id for w in choice.chosen] == ["d0", "d1"]
     assert [(w.chunk_id, w.by, w.gain) for w in choice.rejected] == [("d2", "budget", 0.0)]
-    one = SetSelector(count=HASHING, most=1).select(QUESTION, given, 6).choice
+    one = SetSelector(count=Entries(HASHING), most=1).select(QUESTION, given, 6).choice
     assert one is not None
     assert [(w.chunk_id, w.instead_of) for w in one.rejected] == [("d1", "d0"), ("d2", "d0")]
 
 
 def test_a_search_that_was_stopped_says_so() -> None:
-    choice, _ = chosen_by(SetSelector(count=HASHING, depth=5, limits=Limits(evaluations=1)), 40)
+    choice, _ = chosen_by(SetSelector(count=Entries(HASHING), depth=5, limits=Limits(evaluations=1)), 40)
     assert choice.end == "limit"
     assert choice.evaluations == 1
     assert "limit" in [w.by for w in choice.rejected]
@@ -99,7 +100,7 @@ def plain(choice: Choice) -> Sequence[tuple[float, tuple[str, ...]]]:
 
 
 def test_the_best_sets_rise_from_the_empty_one_to_the_chosen_one() -> None:
-    choice, utility = chosen_by(SetSelector(count=HASHING, depth=5), 40)
+    choice, utility = chosen_by(SetSelector(count=Entries(HASHING), depth=5), 40)
     assert plain(choice)[0] == (0.0, ())
     assert plain(choice)[-1] == (choice.utility, ("d0", "d2"))
     values = [best.utility for best in choice.bests]
@@ -109,7 +110,7 @@ def test_the_best_sets_rise_from_the_empty_one_to_the_chosen_one() -> None:
 
 
 def test_the_tree_can_be_drawn_from_its_parents() -> None:
-    choice, utility = chosen_by(SetSelector(count=HASHING, depth=5), 40)
+    choice, utility = chosen_by(SetSelector(count=Entries(HASHING), depth=5), 40)
     assert (choice.tree[0].parent, choice.tree[0].added) == (-1, "")
     sets: list[tuple[str, ...]] = [()]
     for branch in choice.tree[1:]:

@@ -7,6 +7,7 @@ from itertools import combinations
 
 import pytest
 
+from rag.entry import Entries
 from rag.selection.portfolio import SEARCHERS
 from rag.selection.problem import Limits
 from rag.selection.search import SetSelector
@@ -38,7 +39,7 @@ FERRY = ranked(
 
 @pytest.mark.parametrize("encoder", [None, HASHING], ids=["minhash", "encoder"])
 def test_takes_what_covers_more_and_leaves_copies_and_the_irrelevant_out(encoder: HashingEncoder | None) -> None:
-    context = SetSelector(count=HASHING, encoder=encoder).select(QUESTION, FERRY, 1000)
+    context = SetSelector(count=Entries(HASHING), encoder=encoder).select(QUESTION, FERRY, 1000)
     assert ids(context) == ["d0", "d2"]
 
 
@@ -50,18 +51,18 @@ def test_the_budget_decides_between_two() -> None:
     d0: 0.15 * 0.9 * 0.693/3.101 + 0.35 * 0.9/(1.203/0.9) - 0.1 * 10/16 = 0.203
     d2: 0.15 * 0.5 * 2.408/3.101 + 0.35 * 0.5/log2(4)/(1.203/0.9) - 0.1 * 7/16 = 0.080
     """
-    selector = SetSelector(count=HASHING)
+    selector = SetSelector(count=Entries(HASHING))
     assert [ids(selector.select(QUESTION, FERRY, budget)) for budget in (17, 16, 6)] == [["d0", "d2"], ["d0"], []]
     assert "utility 0.2034" in selector.select(QUESTION, FERRY, 16).report.notes[0]
 
 
 def test_only_irrelevant_chunks_leave_the_context_empty() -> None:
     ranking = ranked(("vellum is made of calf skin", 0.02), ("fog horns were sounded", 0.01))
-    assert ids(SetSelector(count=HASHING).select(QUESTION, ranking, 20)) == []
+    assert ids(SetSelector(count=Entries(HASHING)).select(QUESTION, ranking, 20)) == []
 
 
 def test_the_result_is_the_best_of_all_sets_and_the_note_says_so() -> None:
-    selector = SetSelector(count=HASHING)
+    selector = SetSelector(count=Entries(HASHING))
     context = selector.select(QUESTION, FERRY, 25)
     pool = selector.pool(QUESTION, FERRY, FERRY.hits, 25)
     problem = selector.problem(pool, selector.utility(pool))
@@ -75,7 +76,7 @@ def test_the_result_is_the_best_of_all_sets_and_the_note_says_so() -> None:
 
 @pytest.mark.parametrize("searcher", SEARCHERS)
 def test_every_searcher_can_be_named_and_keeps_to_its_limit(searcher: str) -> None:
-    selector = SetSelector(count=HASHING, searcher=searcher, limits=Limits(evaluations=5))
+    selector = SetSelector(count=Entries(HASHING), searcher=searcher, limits=Limits(evaluations=5))
     context = selector.select(QUESTION, FERRY, 25)
     (note,) = context.report.notes
     assert context.tokens <= 25
@@ -86,8 +87,8 @@ def test_only_the_first_chunks_enter_and_only_so_many_leave() -> None:
     texts = [(f"ferry pier number{i} word{i} winter{i}", 0.9 - i / 100) for i in range(8)]
     texts[6] = ("tickets winter ferry", 0.5)
     ranking = ranked(*texts)
-    assert "d6" in ids(SetSelector(count=HASHING).select(QUESTION, ranking, 1000))
-    few = SetSelector(count=HASHING, depth=6, most=2).select(QUESTION, ranking, 1000)
+    assert "d6" in ids(SetSelector(count=Entries(HASHING)).select(QUESTION, ranking, 1000))
+    few = SetSelector(count=Entries(HASHING), depth=6, most=2).select(QUESTION, ranking, 1000)
     assert len(few.hits) <= 2
     assert "d6" not in ids(few)
     assert few.report.n_in == 8
@@ -95,15 +96,15 @@ def test_only_the_first_chunks_enter_and_only_so_many_leave() -> None:
 
 def test_an_encoder_is_paid_for_in_the_report() -> None:
     """9 + 9 + 6 + 9 words are encoded."""
-    assert SetSelector(count=HASHING, encoder=HASHING).select(QUESTION, FERRY, 99).report.tokens == 33
-    assert SetSelector(count=HASHING).select(QUESTION, FERRY, 99).report.tokens == 0
+    assert SetSelector(count=Entries(HASHING), encoder=HASHING).select(QUESTION, FERRY, 99).report.tokens == 33
+    assert SetSelector(count=Entries(HASHING)).select(QUESTION, FERRY, 99).report.tokens == 0
 
 
 def test_unknown_searchers_and_empty_depths_are_refused() -> None:
     with pytest.raises(ValueError, match="no searcher 'best'; there are fill, greedy"):
-        SetSelector(count=HASHING, searcher="best")
+        SetSelector(count=Entries(HASHING), searcher="best")
     with pytest.raises(ValueError, match="depth = 0"):
-        SetSelector(count=HASHING, depth=0)
+        SetSelector(count=Entries(HASHING), depth=0)
 
 
 # --- two hops ---
@@ -127,24 +128,24 @@ HOP_QUESTION = Query("When was the yard founded where the winter ferry MV Heron 
 
 def test_the_second_hop_is_taken_over_what_is_ranked_higher() -> None:
     """Two fit into 25 tokens: the ferry's chunk names Tarbet, which the question does not."""
-    assert ids(SetSelector(count=HASHING).select(HOP_QUESTION, HOPS, 25)) == ["d0", "d2"]
+    assert ids(SetSelector(count=Entries(HASHING)).select(HOP_QUESTION, HOPS, 25)) == ["d0", "d2"]
     off = Weights(bridge=0.0)
-    choice = SetSelector(count=HASHING, weights=off).select(HOP_QUESTION, HOPS, 25).choice
+    choice = SetSelector(count=Entries(HASHING), weights=off).select(HOP_QUESTION, HOPS, 25).choice
     assert choice is not None
     assert "bridge" not in choice.chosen[0].terms
 
 
 def test_sequences_are_searched_and_stand_in_the_pipelines_order_where_nothing_else_speaks() -> None:
-    context = SetSelector(count=HASHING, ordered=True, order="best-last").select(HOP_QUESTION, HOPS, 25)
+    context = SetSelector(count=Entries(HASHING), ordered=True, order="best-last").select(HOP_QUESTION, HOPS, 25)
     assert ids(context) == ["d2", "d0"]
-    free = SetSelector(count=HASHING, ordered=True, weights=Weights(order=0.0)).select(HOP_QUESTION, HOPS, 25)
+    free = SetSelector(count=Entries(HASHING), ordered=True, weights=Weights(order=0.0)).select(HOP_QUESTION, HOPS, 25)
     assert sorted(ids(free)) == ["d0", "d2"]
 
 
 def test_equal_texts_all_negative_and_no_scores_have_defined_results() -> None:
     """Relevance of nothing that matters costs more than it brings; a NaN score never becomes a ranking."""
     worthless = ranked(("vellum of calf skin", 0.0), ("fog horns", 0.0))
-    context = SetSelector(count=HASHING).select(QUESTION, worthless, 50)
+    context = SetSelector(count=Entries(HASHING)).select(QUESTION, worthless, 50)
     assert context.hits == ()
     assert context.choice is not None
     assert [(w.by, w.gain < 0) for w in context.choice.rejected] == [("tokens", True)] * 2
