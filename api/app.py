@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import version
 
 from litestar.datastructures import State
@@ -12,6 +13,7 @@ from api.collections import collection_status, create_collection, drop_collectio
 from api.documents import add, delete_hidden, delete_many, delete_one, list_documents, read, read_hidden
 from api.errors import answer_error
 from api.health import alive, ready
+from api.logs import RequestLog
 from api.metrics_route import metrics, registry_of
 from api.observed import Observed
 from api.openapi import openapi_config
@@ -19,6 +21,7 @@ from api.request_id import send_request_id
 from api.rerank import rerank, rerank_v2
 from api.search import search
 from api.service import Service
+from api.tracing import Tracing
 from rag.assemble import Engine
 
 ROUTES = (
@@ -51,10 +54,22 @@ def create_app(engine: Engine) -> Observed:
         route_handlers=list(ROUTES),
         state=State({"service": service, "registry": registry}, deep_copy=False),
         on_startup=[service.start],
-        on_shutdown=[service.close],
+        on_shutdown=[service.close, *_told(service)],
         exception_handlers={HTTPException: answer_error, Exception: answer_error},
         before_send=[send_request_id],
         request_max_body_size=engine.settings.server.max_body_mb * 2**20,
         openapi_config=openapi_config(version("kvasir")),
         logging_config=None,
     )
+
+
+def _told(service: Service) -> list[Callable[[], None]]:
+    """Has accounts read by the log and by tracing, where the settings want them; what is to be closed at the end."""
+    chosen, readers = service.engine.settings.server, service.accounts.readers
+    if chosen.log != "off":
+        readers.append(RequestLog(queries=chosen.log_queries).read)
+    if not chosen.tracing:
+        return []
+    tracing = Tracing.by_environment()
+    readers.append(tracing.read)
+    return [tracing.close]

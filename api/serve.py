@@ -8,7 +8,9 @@ import sys
 from collections.abc import Callable
 
 import uvicorn
+from uvicorn.config import LOGGING_CONFIG
 
+from api import logs
 from api.app import create_app
 from api.direct import Direct
 from rag.assemble import Engine
@@ -54,6 +56,7 @@ def server(engine: Engine, announce: Callable[[str], None] = announced) -> Serve
         lifespan="on",
         access_log=False,
         proxy_headers=False,
+        log_config=LOGGING_CONFIG if chosen.log == "off" else None,  # its own would close our handlers
         log_level="warning",
         server_header=False,
         timeout_keep_alive=75,
@@ -64,4 +67,8 @@ def server(engine: Engine, announce: Callable[[str], None] = announced) -> Serve
 
 def serve(settings: Settings, announce: Callable[[str], None] = announced) -> None:
     """Serve until SIGINT or SIGTERM; requests under way are finished first."""
-    server(Engine(settings), announce).run()
+    lines = logs.begin(settings.server)
+    try:
+        server(Engine(settings), announce).run()
+    finally:
+        logs.end(lines)

@@ -284,6 +284,8 @@ class ServerConfig:
     workers  threads that do the work;  queue  requests that may wait for them, more are told to come back
     max_body_mb, max_documents  the largest request, and the most documents in one
     max_rerank_documents, max_rerank_chars  passages of one request to rerank, and characters of all of them together
+    log      a line a request on standard error: text, json or off;  log_level  debug, info, warning or error
+    log_queries  lines hold the questions too;  tracing  send OpenTelemetry spans where OTEL_* says (extra: tracing)
     """
 
     host: str = "127.0.0.1"
@@ -294,6 +296,10 @@ class ServerConfig:
     max_documents: int = 10_000
     max_rerank_documents: int = 1000
     max_rerank_chars: int = 4_000_000
+    log: Literal["text", "json", "off"] = "off"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_queries: bool = False
+    tracing: bool = False
 
     def __post_init__(self) -> None:
         in_range("server.port", self.port, 0, 65535)

@@ -77,6 +77,7 @@ OTHER: dict[str, Any] = {
     "hmac_key_env": "MY_SEAL", "tenant_env": "MY_TENANT",
     "mode": "link-16", "warm": True, "reuse": "blend-0.2",
     "top_p": 0.5, "seed": 9, "stop": ("END",), "rows": 9,
+    "log": "json", "log_level": "error", "log_queries": True, "tracing": True,
     "most": 9, "evaluations": 99, "milliseconds": 9.5, "model_tokens": 99, "similarity": "encoder", "ordered": True,
     "reranker": "icr", "unknown_models": "default", "max_inputs": 9,
 }  # fmt: skip
