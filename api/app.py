@@ -10,6 +10,10 @@ from litestar.exceptions import HTTPException
 
 from api.answer import answer
 from api.collections import collection_status, create_collection, drop_collection, list_collections
+from api.dialects.embeddings import embed, embeddings
+from api.dialects.info import info
+from api.dialects.models import list_models, read_model
+from api.dialects.score import score
 from api.documents import add, delete_hidden, delete_many, delete_one, list_documents, read, read_hidden
 from api.errors import answer_error
 from api.health import alive, ready
@@ -29,6 +33,12 @@ ROUTES = (
     answer,
     rerank,
     rerank_v2,
+    score,
+    info,
+    embeddings,
+    embed,
+    list_models,
+    read_model,
     list_collections,
     create_collection,
     collection_status,

@@ -58,6 +58,10 @@ class DocumentNotFound(KvasirError):
     """No document of that id in the collection."""
 
 
+class ModelNotFound(InvalidInput):
+    """No model of that name for this kind of request."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """How one error class is answered.
@@ -81,6 +85,7 @@ TABLE: dict[type[Exception], Row] = {
     PipelineNotFound: Row(404, "not_found_error", "pipeline_not_found", param="pipeline"),
     InvalidInput: Row(422, "invalid_request_error", "invalid_input"),
     DocumentNotFound: Row(404, "not_found_error", "document_not_found"),
+    ModelNotFound: Row(404, "not_found_error", "model_not_found", param="model"),
     CollectionNotFound: Row(404, "not_found_error", "collection_not_found", param="collection"),
     CollectionExists: Row(409, "conflict_error", "collection_exists", param="name"),
     CollectionBusy: Row(409, "conflict_error", "collection_busy", retry_after=2),

@@ -16,12 +16,13 @@ from api.dialects.tei_schemas import TeiError
 from api.schemas import Problem
 
 Structs = tuple[Any, ...]
-"""Struct types, and lists of them."""
+"""Struct types, lists of them, and lists of lists of numbers."""
 
 _described: set[type[msgspec.Struct]] = {Problem, TeiError}
 _PATH_PARAMETERS = {
     "ref": "A collection's name, an alias, or name@version",
     "doc_id": "A document's id, percent-encoded; its slashes may stand as they are",
+    "model_id": "A model's id; its slashes may stand as they are",
 }
 _EVENT = {
     "type": "object",
@@ -49,7 +50,7 @@ def documented(
     """
     answers = {str(status): _response(status, structs, events) for status, structs in responses.items()}
     failures = {str(status): _failure(status, dialects) for status in (*errors, *((424,) if dialects else ()))}
-    _described.update(_struct_of(kind) for structs in responses.values() for kind in structs)
+    _described.update(kind for structs in responses.values() for kind in map(_struct_of, structs) if kind)
     if body is not None:
         _described.add(body)
 
@@ -106,14 +107,16 @@ def _parameter(described: dict[str, Any]) -> dict[str, Any]:
 
 
 def _ref(kind: Any) -> dict[str, Any]:
-    ref = {"$ref": f"#/components/schemas/{_struct_of(kind).__name__}"}
-    return {"type": "array", "items": ref} if get_origin(kind) is list else ref
+    if get_origin(kind) is list:
+        return {"type": "array", "items": _ref(get_args(kind)[0])}
+    return {"type": "number"} if kind is float else {"$ref": f"#/components/schemas/{kind.__name__}"}
 
 
-def _struct_of(kind: Any) -> type[msgspec.Struct]:
-    """The struct itself, or that of which there is a list."""
-    found: type[msgspec.Struct] = get_args(kind)[0] if get_origin(kind) is list else kind
-    return found
+def _struct_of(kind: Any) -> type[msgspec.Struct] | None:
+    """The struct itself, or that of which there is a list; None for a list of numbers."""
+    if get_origin(kind) is list:
+        return _struct_of(get_args(kind)[0])
+    return None if kind is float else kind
 
 
 class _Json(JsonRenderPlugin):

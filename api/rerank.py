@@ -15,6 +15,7 @@ from litestar.response.base import ASGIResponse
 from litestar.types import Scope
 
 from api.bodies import decode
+from api.dialects.answering import answering
 from api.dialects.failures import HANDLERS, NothingGiven, speak_tei
 from api.dialects.ordering import order
 from api.dialects.rerank_answers import as_object, as_tei
@@ -22,8 +23,7 @@ from api.dialects.tei_schemas import TeiRank
 from api.errors import InvalidBody
 from api.openapi import documented
 from api.rerank_schemas import RerankRequest, RerankResponse
-from api.service import JSON, Call, Connection, call_of, service_of
-from api.waiting import while_connected
+from api.service import Call, Connection
 
 _READER = msgspec.json.Decoder(RerankRequest, strict=False)
 _NAMES = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -100,12 +100,7 @@ async def rerank_v2(request: Connection) -> ASGIResponse:
 
 
 async def _ordered(request: Connection) -> ASGIResponse:
-    service = service_of(request)
-    call = call_of(request, await request.body())
-    encoded = await while_connected(
-        request, service.workers, lambda: msgspec.json.encode(reranked(call, request.scope))
-    )
-    return ASGIResponse(body=encoded, media_type=JSON)
+    return await answering(request, lambda call: reranked(call, request.scope))
 
 
 def reranked(call: Call, scope: Scope) -> RerankResponse | list[TeiRank]:

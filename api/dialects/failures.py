@@ -10,8 +10,8 @@ from litestar import Request, Response
 from litestar.types import ExceptionHandlersMap, Scope
 
 from api.dialects.tei_schemas import TeiError, TeiErrorType
-from api.errors import answer_error, problem_of
-from api.request_id import request_id
+from api.errors import answer_error
+from api.schemas import Problem
 from api.service import JSON
 from rag.errors import InvalidInput
 
@@ -38,14 +38,15 @@ def speak_tei(scope: Scope) -> None:
 
 def answer_failure(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Litestar's exception handler for paths that several dialects share."""
+    answered = answer_error(request, error)
     if request.scope["state"].get(_KEY) != "tei":
-        return answer_error(request, error)
-    problem, headers = problem_of(error, request_id(request.scope), str(request.app.state.service.engine.home.root))
+        return answered
+    problem = msgspec.json.decode(answered.content, type=Problem)
     status, kind = _TEI.get(problem.status, (422, "Validation"))
     if isinstance(error, NothingGiven):
         status, kind = 400, "Empty"
     body = msgspec.json.encode(TeiError(problem.detail, kind))
-    return Response(body, status_code=status, media_type=JSON, headers=headers)
+    return Response(body, status_code=status, media_type=JSON, headers=answered.headers)
 
 
 HANDLERS: ExceptionHandlersMap = {Exception: answer_failure}
