@@ -65,9 +65,9 @@ class PipelineConfig:
     rerank_depth  how many are reranked; those below keep their order behind them
     rerank_deadline_ms, rerank_max_prefill_tokens  where a language model stops, 0 for no limit: the best order so far
                   is then the result, and says so
-    select        budget (or fill: by rank while they fit), mmr, or the best set within the budget, see [selection]:
-                  search (greedy, beams, tree and local search together), or one of them: greedy, beam, local, mcts,
-                  exact;  mmr_lambda  1.0 is relevance alone
+    select        the best set within the budget, see [selection]: search (greedy, beams, tree and local search
+                  together), or one of them: greedy, beam, local, mcts, exact; or budget (fill: by rank while they
+                  fit), mmr;  mmr_lambda  1.0 is relevance alone
     order         how selected chunks stand in the prompt: score, best-last or document
     k, budget     results of a search, and tokens of an answer's prompt, where the request names none: sources
                   with their separators, and the fixed words around them; not the question
@@ -85,7 +85,7 @@ class PipelineConfig:
     rerank_depth: int = 20
     rerank_deadline_ms: float = 0.0
     rerank_max_prefill_tokens: int = 0
-    select: Select = "budget"
+    select: Select = "search"
     mmr_lambda: float = 0.7
     order: Literal["score", "best-last", "document"] = "score"
     k: int = 10

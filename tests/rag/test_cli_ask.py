@@ -58,7 +58,7 @@ def test_a_selector_explains_each_candidate(small_home: Home) -> None:
     assert {w["chunk_id"] for w in said["chosen"]} == {source["chunk_id"] for source in body["sources"]}
     for weighed in said["chosen"]:
         assert f"  + {weighed['chunk_id']}  {weighed['by']}: {weighed['gain']:+.4f} = " in shown
-    assert "by rank while they fit" in ask(small_home, "--explain")
+    assert "by rank while they fit" in ask(small_home, "--selector", "budget", "--explain")
     with pytest.raises(InvalidConfig, match="did you mean 'search'"):
         ask(small_home, "--selector", "serch")
 
