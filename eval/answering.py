@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass, fields
 from typing import Any
 
 from eval.answer_measures import AnswerScores, mean, score_answer
+from eval.answer_rows import Ask, from_library, from_server
+from eval.asking import in_parallel
 from eval.beir import Dataset, load_dataset
 from eval.commands import shown, writable
 from eval.datasets.questions import answers
 from eval.indexing import index
-from eval.kept_rows import KeptRows, fingerprint
+from eval.kept_rows import KeptRows
 from eval.machine import command, commit, hardware, peak_memory_mb, versions
-from eval.run import percentile
+from eval.made_by import made_by
+from eval.run import percentiles
+from eval.running import AT_ONCE, Running
+from eval.subject import check_served, state_of
 from rag.assemble import Engine
 from rag.config import Settings
 from rag.errors import InvalidInput
-from rag.pipeline import Pipeline, trace
-from rag.values import Answer, Query
+from rag.values import Query
+
+TOKENS = ("context_tokens", "prompt_tokens", "completion_tokens", "prefill", "decoded", "reused")
+"""What is counted a question: the context and the prompt by their own tokenizer, and what models did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +38,7 @@ class AnswerReport:
     known: Mapping[str, Sequence[str]]
     rows: Mapping[str, Mapping[str, Any]]
     reused: int
+    url: str = ""
 
     def scores(self, query_id: str) -> AnswerScores:
         """Of one question, by the set's answers and relevant documents."""
@@ -52,6 +58,7 @@ class AnswerReport:
             "dataset": self.dataset.name,
             "split": self.dataset.split,
             "pipeline": self.pipeline,
+            "url": self.url,
             "overrides": dict(self.overrides),
             "questions": len(self.rows),
             "unanswerable": sum(not self.known[query_id] for query_id in self.rows),
@@ -59,26 +66,32 @@ class AnswerReport:
             "counted": {name: count for name, (_, count) in _means(each.values()).items()},
             "abstained_answerable": _abstained([each[query_id] for query_id in each if self.known[query_id]]),
             "abstained_unanswerable": _abstained([each[query_id] for query_id in each if not self.known[query_id]]),
-            "tokens": {name: self._mean(name) for name in ("context_tokens", "prefill", "decoded", "reused")},
-            "latency_ms": self._latency("seconds"),
+            "tokens": {name: self._mean(name) for name in TOKENS},
+            "cache_share": self._cache_share(),
+            "concurrency": sorted({row.get("jobs", 1) for row in self.rows.values()}),
+            "latency_ms": percentiles([row["seconds"] for row in self.rows.values()]),
             "stages_latency_ms": {
-                stage: _percentiles([row["stages"][stage] for row in self.rows.values() if stage in row["stages"]])
+                stage: percentiles([row["stages"][stage] for row in self.rows.values() if stage in row["stages"]])
                 for stage in dict.fromkeys(stage for row in self.rows.values() for stage in row["stages"])
             },
             "degraded_share": self._mean("degraded"),
             "resumed": self.reused,
-            "peak_memory_mb": peak_memory_mb(),
+            "peak_memory_mb": None if self.url else peak_memory_mb(),
             "commit": commit(),
             "command": command(),
             "versions": versions(),
             "hardware": hardware(),
         }
 
-    def _mean(self, name: str) -> float:
-        return round(sum(float(row[name]) for row in self.rows.values()) / len(self.rows), 4)
+    def _mean(self, name: str) -> float | None:
+        """A question, None where it is not known of all."""
+        known = [float(row[name]) for row in self.rows.values() if row.get(name) is not None]
+        return round(sum(known) / len(known), 4) if len(known) == len(self.rows) else None
 
-    def _latency(self, name: str) -> dict[str, float]:
-        return _percentiles([row[name] for row in self.rows.values()])
+    def _cache_share(self) -> float:
+        """Share of the tokens that models had to read that came from the cache, 0 where they read none."""
+        reused, prefill = (sum(row[name] for row in self.rows.values()) for name in ("reused", "prefill"))
+        return round(reused / (reused + prefill), 4) if reused else 0.0
 
 
 def _means(scores: Any) -> dict[str, tuple[float, int]]:
@@ -91,42 +104,26 @@ def _abstained(scores: Sequence[AnswerScores]) -> float | None:
     return round(sum(one.abstained for one in scores) / len(scores), 4) if scores else None
 
 
-def _percentiles(seconds: Sequence[float]) -> dict[str, float]:
-    return {name: round(1e3 * percentile(seconds, share), 3) for name, share in (("p50", 0.5), ("p95", 0.95))}
-
-
 def answer_all(
-    pipeline: Pipeline,
+    ask: Ask,
     queries: Mapping[str, str],
     kept: KeptRows,
+    jobs: int = 1,
     progress: Callable[[int], None] = lambda done: None,
 ) -> int:
-    """Asks every question that has no row yet, one after the other; returns how many had one."""
-    before = len(kept.rows.keys() & queries.keys())
-    for done, (query_id, text) in enumerate(queries.items(), start=1):
-        if query_id not in kept.rows:
-            started = time.perf_counter()
-            answer = pipeline.answer(Query(text, query_id))
-            kept.keep(query_id, _row(answer, time.perf_counter() - started))
-        progress(done)
+    """Asks every question that has no row yet, ``jobs`` at a time; returns how many had one."""
+    waiting = [query_id for query_id in queries if query_id not in kept.rows]
+    before = count = len(queries) - len(waiting)
+    progress(count)
+
+    def done(query_id: str, row: dict[str, Any]) -> None:
+        nonlocal count
+        count += 1
+        kept.keep(query_id, row | {"jobs": jobs})
+        progress(count)
+
+    in_parallel(lambda query_id: ask(Query(queries[query_id], query_id)), waiting, jobs, done)
     return before
-
-
-def _row(answer: Answer, seconds: float) -> dict[str, Any]:
-    reports = trace(answer.context.ranking, answer.context.report, answer.report)
-    return {
-        "text": answer.text,
-        "found": answer.found,
-        "cited": list(dict.fromkeys(citation.doc_id for citation in answer.citations)),
-        "context": list(dict.fromkeys(chunk.doc_id for chunk in answer.context.chunks)),
-        "context_tokens": answer.context.tokens,
-        "prefill": sum(report.tokens for report in reports),
-        "decoded": sum(report.decoded for report in reports),
-        "reused": sum(report.reused for report in reports),
-        "degraded": any(report.degraded for report in reports),
-        "seconds": seconds,
-        "stages": {report.stage: report.seconds for report in reports},
-    }
 
 
 def run_answers(
@@ -138,21 +135,50 @@ def run_answers(
     split: str = "test",
     limit: int = 0,
     collection: str | None = None,
-    rows: Path | None = None,
+    running: Running = AT_ONCE,
 ) -> AnswerReport:
     """Answers the questions of a BEIR folder whose queries hold answers as metadata (``answer`` or ``answers``).
 
     limit  take the first so many questions only, 0 takes all
-    rows   keep every answer in this file as it comes; a run over the same takes up what is there
     Raises InvalidInput where no judged query of the split says an answer.
     """
-    chosen = settings.pipeline(pipeline, overrides)
-    writable(rows)
+    if not running.url:
+        settings.pipeline(pipeline, overrides)
+    writable(running.rows)
     engine = Engine(settings)
     dataset = load_dataset(named, split, store=engine.home.root / "datasets")
+    known, wanted = _questions(dataset, limit)
+
+    def answered(ask: Ask, by: Mapping[str, Any], url: str = "") -> AnswerReport:
+        kept = running.kept(by)
+        with shown("answer", len(wanted)) as progress:
+            reused = answer_all(ask, wanted, kept, running.jobs, progress)
+        return AnswerReport(
+            dataset=dataset,
+            pipeline=pipeline,
+            overrides=overrides,
+            known=known,
+            rows={query_id: kept.rows[query_id] for query_id in wanted},
+            reused=reused,
+            url=url,
+        )
+
+    if running.url:
+        with running.server() as server:
+            name = check_served(server, dataset, collection)
+            chosen = {"name": pipeline, **overrides}
+            by = {"url": server.url, "collection": state_of(server, name), "pipeline": chosen}
+            return answered(from_server(server, name, chosen), by, server.url)
+    indexed = index(engine, dataset, collection)
+    by = made_by(engine, indexed, settings.pipeline(pipeline, overrides))
+    return answered(from_library(engine.pipeline(indexed.name, pipeline, overrides)), by)
+
+
+def _questions(dataset: Dataset, limit: int) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Known answers by question, and the texts of the questions that are asked."""
     known = {
         query_id: said
-        for name in ("queries.jsonl", f"queries.{split}.jsonl")
+        for name in ("queries.jsonl", f"queries.{dataset.split}.jsonl")
         if (dataset.path / name).is_file()
         for query_id, said in answers(dataset.path / name)
         if query_id in dataset.queries
@@ -160,28 +186,7 @@ def run_answers(
     wanted = {query_id: text for query_id, text in dataset.queries.items() if query_id in known}
     if not wanted:
         raise InvalidInput(
-            f"no query of {dataset.name} ({split}) says its answer; queries hold them as metadata: "
+            f"no query of {dataset.name} ({dataset.split}) says its answer; queries hold them as metadata: "
             '{"_id": ..., "text": ..., "metadata": {"answers": [...]}}'
         )
-    if limit:
-        wanted = dict(list(wanted.items())[:limit])
-    indexed = index(engine, dataset, collection)
-    status = engine.collection(indexed.name).status()
-    made_by = {
-        "pipeline": asdict(chosen),
-        "collection": [indexed.name, status.version, status.generation, status.manifest.fingerprint, indexed.encoder],
-        "model": asdict(settings.model),
-        "generation": asdict(settings.generation),
-        "versions": versions(),
-    }
-    kept = KeptRows(rows, fingerprint(made_by))
-    with shown("answer", len(wanted)) as progress:
-        reused = answer_all(engine.pipeline(indexed.name, pipeline, overrides), wanted, kept, progress)
-    return AnswerReport(
-        dataset=dataset,
-        pipeline=pipeline,
-        overrides=overrides,
-        known=known,
-        rows={query_id: kept.rows[query_id] for query_id in wanted},
-        reused=reused,
-    )
+    return known, dict(list(wanted.items())[: limit or None])

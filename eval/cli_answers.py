@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from eval.cli_options import Config, Home, Json, Split, print_json
+from eval.cli_options import (
+    Collection,
+    Config,
+    Fresh,
+    Home,
+    Jobs,
+    Json,
+    Limit,
+    Rows,
+    Sets,
+    Split,
+    Timeout,
+    Url,
+    print_json,
+    running,
+)
 
 
 def answers(
     dataset: Annotated[str, typer.Argument(help="A BEIR folder whose queries say their answers.")],
     pipeline: Annotated[str, typer.Option("--pipeline", "-p", help="A pipeline's name.")] = "ask",
-    sets: Annotated[list[str] | None, typer.Option("--set", help="Override a pipeline key: --set budget=512.")] = None,
+    sets: Sets = None,
     split: Split = "test",
-    limit: Annotated[int, typer.Option(min=0, help="Take the first questions only, 0 takes all.")] = 0,
-    collection: Annotated[str | None, typer.Option(help="Search this collection as it is; build none.")] = None,
-    rows: Annotated[
-        Path | None, typer.Option(help="Keep answers here as they come; an interrupted run goes on from there.")
-    ] = None,
+    limit: Limit = 0,
+    collection: Collection = None,
+    url: Url = "",
+    timeout: Timeout = 60.0,
+    jobs: Jobs = 1,
+    rows: Rows = None,
+    fresh: Fresh = False,
     home: Home = None,
     config: Config = None,
     as_json: Json = False,
@@ -36,7 +52,7 @@ def answers(
         split=split,
         limit=limit,
         collection=collection,
-        rows=rows,
+        running=running(jobs, rows, fresh, url, timeout),
     ).as_json()
     if as_json:
         print_json(said)
@@ -45,9 +61,12 @@ def answers(
     for name, value in said["metrics"].items():
         typer.echo(f"  {name:20} {value:.4f}  over {said['counted'][name]}")
     for name, value in said["tokens"].items():
-        typer.echo(f"  {name:20} {value:.1f} tokens a question")
+        typer.echo(f"  {name:20} {'unknown' if value is None else format(value, '.1f')} tokens a question")
+    at_once = "" if said["concurrency"] == [1] else f", {' and '.join(map(str, said['concurrency']))} at once"
     for stage, times in {"all": said["latency_ms"], **said["stages_latency_ms"]}.items():
-        typer.echo(f"  {stage:20} p50 {times['p50']:.1f} ms, p95 {times['p95']:.1f} ms")
+        typer.echo(f"  {stage:20} p50 {times['p50']:.1f} ms, p95 {times['p95']:.1f} ms{at_once}")
+    memory = "" if said["peak_memory_mb"] is None else f"peak memory {said['peak_memory_mb']:.0f} MiB; "
     typer.echo(
-        f"{said['resumed']} answers taken from the file; commit {said['commit'] or 'unknown'}; {said['hardware']}"
+        f"{memory}{said['resumed']} answers taken from the file; commit {said['commit'] or 'unknown'}; "
+        f"{said['hardware']}"
     )

@@ -3,70 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.beir import fullest, load_dataset, read_folder, read_qrels
+from eval.beir import fullest, read_folder, read_qrels
 from eval.comparison import Comparison, Rules, compare
-from eval.indexing import index
 from eval.measures import Scores, parse_measures
 from eval.measures import score as measured
-from eval.report import Report
-from eval.run import evaluate
 from eval.systems import gaps, irrelevant, load_systems
-from eval.trec import Qrels, format_run
+from eval.trec import Qrels
 from indexes.durable import write_atomic
-from rag.assemble import Engine
-from rag.config import Settings
 from rag.errors import InvalidInput
-
-
-def run_beir(
-    settings: Settings,
-    named: str,
-    *,
-    pipeline: str | None,
-    overrides: Mapping[str, Any],
-    metrics: str,
-    split: str = "test",
-    depth: int = 100,
-    qrels: Path | None = None,
-    collection: str | None = None,
-    run_out: Path | None = None,
-    result_out: Path | None = None,
-) -> Report:
-    """Evaluate one pipeline on one split of a BEIR set, and write the run and the result file where wanted."""
-    measures = parse_measures(metrics)
-    settings.pipeline(pipeline, overrides)  # a wrong name is refused before anything is built
-    writable(run_out, result_out)
-    engine = Engine(settings)
-    dataset = load_dataset(named, split, store=engine.home.root / "datasets", qrels=qrels)
-    indexed = index(engine, dataset, collection)
-    fetch = depth + _may_hit_themselves(engine, indexed.name, dataset.queries)
-    deep = _deep_enough(settings, pipeline, overrides, fetch)
-    chosen = engine.pipeline(indexed.name, pipeline, deep)
-    with shown("search", len(dataset.queries)) as progress:
-        evaluated = evaluate(chosen, dataset.queries, depth, fetch=fetch, progress=progress)
-    if run_out is not None:
-        write_atomic(run_out, "".join(format_run(evaluated.run, chosen.name)).encode())
-    scores = measured(dataset.qrels, evaluated.run, measures)
-    unknown = _unknown(engine, indexed.name, dataset.qrels)
-    report = Report(
-        dataset=dataset,
-        pipeline=chosen.name,
-        overrides=overrides,
-        depth=depth,
-        candidates=chosen.depth,
-        indexed=indexed,
-        evaluated=evaluated,
-        scores=scores,
-        unknown=unknown,
-    )
-    write_result(result_out, report.result)
-    return report
 
 
 def writable(*files: Path | None) -> None:
@@ -80,34 +30,6 @@ def write_result(file: Path | None, content: Callable[[], Mapping[str, Any]]) ->
     """The result file, whole or not at all, where one is wanted."""
     if file is not None:
         write_atomic(file, json.dumps(content(), ensure_ascii=False, indent=1).encode())
-
-
-def _unknown(engine: Engine, collection: str, qrels: Qrels) -> int:
-    """How many relevant documents the collection lacks, so that no pipeline could find them.
-
-    Raises InvalidInput where it has none of them: then it is another set's collection.
-    """
-    opened = engine.collection(collection)
-    relevant = {doc_id for grades in qrels.values() for doc_id, grade in grades.items() if grade > 0}
-    unknown = {doc_id for doc_id in relevant if opened.document(doc_id) is None}
-    if relevant and unknown == relevant:
-        raise InvalidInput(
-            f"none of the {len(relevant)} relevant documents is in the collection {collection!r}, for example "
-            f"{min(unknown)!r}; do collection and judgements belong to the same set?"
-        )
-    return len(unknown)
-
-
-def _may_hit_themselves(engine: Engine, collection: str, queries: Iterable[str]) -> bool:
-    """True where a query bears the id of a document: then its own document may be found, and is taken out."""
-    opened = engine.collection(collection)
-    return any(opened.document(query_id) is not None for query_id in queries)
-
-
-def _deep_enough(settings: Settings, pipeline: str | None, overrides: Mapping[str, Any], fetch: int) -> dict[str, Any]:
-    """The overrides, and a depth that reaches ``fetch`` unless the caller set one; a deeper pipeline stays as it is."""
-    configured = settings.pipeline(pipeline, overrides).depth
-    return {"depth": max(fetch, configured), **overrides}
 
 
 @dataclass(frozen=True, slots=True)

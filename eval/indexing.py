@@ -17,7 +17,8 @@ from rag.errors import CollectionError
 class Indexed:
     """A collection ready to be searched.
 
-    seconds  what each step of its build took, now or back then;  megabytes  its size on the disk, in MiB
+    seconds  what each step of its build took, now or back then;  megabytes  its size on the disk, in MiB; none and
+             None where it lives behind a server
     """
 
     name: str
@@ -25,7 +26,7 @@ class Indexed:
     chunks: int
     encoder: str
     seconds: Mapping[str, float]
-    megabytes: float
+    megabytes: float | None
     reused: bool
 
 

@@ -23,21 +23,22 @@ def fingerprint(parts: Mapping[str, Any]) -> str:
 class KeptRows:
     """Rows by key, JSON Lines under a first line with the fingerprint of what makes them.
 
-    A last line that was cut off is dropped, and written anew. ``path`` None keeps rows in memory alone.
+    A last line that was cut off is dropped, and written anew. ``path`` None keeps rows in memory alone; ``fresh``
+    begins anew over rows of any fingerprint, and leaves every other file as it is.
     Raises InvalidInput where the file holds rows of another fingerprint or is none of these files.
     """
 
-    def __init__(self, path: Path | None, made_by: str) -> None:
+    def __init__(self, path: Path | None, made_by: str, *, fresh: bool = False) -> None:
         self.path = path
         self.rows: dict[str, dict[str, Any]] = {}
         if path is None:
             return
         if path.exists():
-            self._read(path, made_by)
+            self._read(path, made_by, fresh=fresh)
         else:
             self._append({MARK: made_by})
 
-    def _read(self, path: Path, made_by: str) -> None:
+    def _read(self, path: Path, made_by: str, *, fresh: bool) -> None:
         try:
             content = path.read_bytes()
         except OSError as error:
@@ -52,10 +53,15 @@ class KeptRows:
             self.rows = {str(row["key"]): row["row"] for row in read[1:]}
         except (ValueError, KeyError, TypeError) as error:
             raise InvalidInput(f"{path} holds no kept rows ({error!r}); name another file, or delete it") from error
+        if fresh:
+            self.rows = {}
+            path.unlink()
+            self._append({MARK: made_by})
+            return
         if found != made_by:
             raise InvalidInput(
                 f"{path} holds rows of another pipeline, collection or version ({found}, now {made_by}); "
-                "name another file, or delete it"
+                "name another file, or begin anew with --fresh"
             )
         with path.open("r+b") as file:
             file.truncate(len(whole))

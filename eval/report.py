@@ -11,10 +11,10 @@ from rich.table import Table
 
 from eval.beir import Dataset
 from eval.datasets.catalog import mismatches
-from eval.indexing import Indexed
 from eval.machine import command, commit, hardware, peak_memory_mb, versions
 from eval.measures import Scores
-from eval.run import Evaluated, percentile
+from eval.run import Evaluated, percentiles
+from eval.subject import Subject
 from eval.systems import irrelevant, result
 
 
@@ -23,49 +23,40 @@ class Report:
     """One pipeline on one split.
 
     overrides   the pipeline's keys that were changed for this run
-    unknown     relevant documents that the collection lacks
-    depth       documents of a query that were scored;  candidates  the pipeline's own depth
+    depth       documents of a query that were scored
     """
 
     dataset: Dataset
-    pipeline: str
+    subject: Subject
     overrides: Mapping[str, Any]
     depth: int
-    candidates: int
-    indexed: Indexed
     evaluated: Evaluated
     scores: Scores
-    unknown: int
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; times of queries in milliseconds, of the build in seconds."""
-        evaluated, indexed = self.evaluated, self.indexed
+        evaluated, subject, indexed = self.evaluated, self.subject, self.subject.indexed
         return {
             "dataset": self.dataset.name,
             "split": self.dataset.split,
-            "pipeline": self.pipeline,
+            "pipeline": subject.pipeline,
+            "url": subject.url,
             "overrides": dict(self.overrides),
             "depth": self.depth,
             "metrics": dict(self.scores.values),
             "queries": len(evaluated.seconds),
             "judged_queries": len(self.dataset.qrels),
             "self_hits_removed": evaluated.self_hits_removed,
-            "unknown_documents": self.unknown,
-            "latency_ms": {
-                "p50": _milliseconds(percentile(evaluated.seconds, 0.5)),
-                "p95": _milliseconds(percentile(evaluated.seconds, 0.95)),
-            },
+            "unknown_documents": subject.unknown,
+            "resumed": evaluated.resumed,
+            "concurrency": list(evaluated.concurrency),
+            "degraded_share": round(evaluated.degraded / max(1, len(evaluated.seconds)), 4),
+            "latency_ms": percentiles(evaluated.seconds),
             "stages_ms": {stage: _milliseconds(mean) for stage, mean in evaluated.stages.items()},
-            "stages_latency_ms": {
-                stage: {
-                    "p50": _milliseconds(percentile(seconds, 0.5)),
-                    "p95": _milliseconds(percentile(seconds, 0.95)),
-                }
-                for stage, seconds in evaluated.stage_seconds.items()
-            },
+            "stages_latency_ms": {stage: percentiles(seconds) for stage, seconds in evaluated.stage_seconds.items()},
             "work": evaluated.work.means(len(evaluated.seconds)),
             "cache_share": round(evaluated.work.cache_share, 4),
-            "peak_memory_mb": peak_memory_mb(),
+            "peak_memory_mb": None if subject.url else peak_memory_mb(),
             "build": {
                 "seconds": dict(indexed.seconds),
                 "documents": indexed.documents,
@@ -98,7 +89,19 @@ class Report:
         """Everything that a reader of the figures has to know."""
         judged, asked = len(self.dataset.qrels), len(self.evaluated.seconds)
         said = [f"documents by their best chunk (max-P), cut at {self.depth}; missing queries score 0"]
-        said.append(f"retrievers gave {self.candidates} candidates a query (pipeline depth)")
+        subject = self.subject
+        if subject.candidates is not None:
+            said.append(f"retrievers gave {subject.candidates} candidates a query (pipeline depth)")
+        if subject.url:
+            said.append(
+                f"asked of {subject.url}: times hold the way there and back; its memory and build are not known"
+            )
+        if self.evaluated.concurrency not in ([1], []):
+            said.append(f"times were measured with {_listed(self.evaluated.concurrency)} queries at once")
+        if self.evaluated.resumed:
+            said.append(f"{self.evaluated.resumed} queries were taken from an earlier run, with their times")
+        if self.evaluated.degraded:
+            said.append(f"{self.evaluated.degraded} queries were degraded: a stage gave less than was asked for")
         if self.evaluated.self_hits_removed:
             said.append(
                 f"{self.evaluated.self_hits_removed} results that were the query's own document were removed "
@@ -106,9 +109,13 @@ class Report:
             )
         if judged > asked:
             said.append(f"{judged - asked} judged queries have no text and score 0")
-        if self.unknown:
-            said.append(f"{self.unknown} relevant documents are not in the collection; no pipeline could find them")
-        return said + irrelevant(self.dataset.qrels) + mismatches(self.dataset, self.indexed.documents)
+        if subject.unknown:
+            said.append(f"{subject.unknown} relevant documents are not in the collection; no pipeline could find them")
+        return said + irrelevant(self.dataset.qrels) + mismatches(self.dataset, subject.indexed.documents)
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return " and ".join(map(str, numbers))
 
 
 def _milliseconds(seconds: float) -> float:
@@ -124,16 +131,24 @@ def show(report: Report, console: Console) -> None:
     for name, value in said["metrics"].items():
         table.add_row(name, f"{value:.4f}")
     table.add_section()
-    for name, value in said["latency_ms"].items():
-        table.add_row(f"{name} a query", f"{value:.1f} ms")
-    for name, value in said["stages_ms"].items():
-        table.add_row(f"mean of {name}", f"{value:.1f} ms")
+    at_once = "" if said["concurrency"] in ([1], []) else f", {_listed(said['concurrency'])} at once"
+    for name, times in {"a query": said["latency_ms"], **said["stages_latency_ms"]}.items():
+        table.add_row(f"p50, p95 of {name}{at_once}", f"{times['p50']:.1f}, {times['p95']:.1f} ms")
+    for name, value in said["work"].items():
+        if value:
+            table.add_row(f"{name.replace('_', ' ')} a query", f"{value:.1f}")
+    if said["work"]["reused_tokens"]:
+        table.add_row("from the cache", f"{said['cache_share']:.0%}")
+    if said["peak_memory_mb"] is not None:
+        table.add_row("peak memory", f"{said['peak_memory_mb']:.0f} MiB")
     console.print(table)
     build = said["build"]
+    size = "" if build["megabytes"] is None else f", {build['megabytes']:.1f} MiB"
     console.print(
         f"{said['queries']} queries asked, {said['judged_queries']} judged; collection {said['collection']} "
-        f"({build['documents']} documents, {build['chunks']} chunks, {'found' if build['reused'] else 'built now'}: "
-        f"{sum(build['seconds'].values()):.1f} s), encoder {said['encoder']}",
+        f"({build['documents']} documents, {build['chunks']} chunks{size}, "
+        f"{'found' if build['reused'] else 'built now'}: {sum(build['seconds'].values()):.1f} s), "
+        f"encoder {said['encoder']}",
         soft_wrap=True,
     )
     for note in said["notes"]:

@@ -16,7 +16,7 @@ from eval.commands import shown, writable, write_result
 from eval.machine import command, commit, hardware, peak_memory_mb, versions
 from eval.measures import Scores, parse_measures
 from eval.measures import score as measured
-from eval.run import percentile
+from eval.run import percentiles
 from eval.systems import result
 from eval.trec import Qrels, Run, Scored, format_run, parse_run
 from indexes.durable import write_atomic
@@ -80,10 +80,7 @@ class RerankReport:
             "queries": len(seconds),
             "judged_queries": len(self.lists.qrels),
             "metrics": {"given": dict(self.before.values), "reranked": dict(self.after.values)},
-            "latency_ms": {
-                "p50": round(1e3 * percentile(seconds, 0.5), 3),
-                "p95": round(1e3 * percentile(seconds, 0.95), 3),
-            },
+            "latency_ms": percentiles(seconds),
             "forward_passes": _mean_and_total([report.passes for report in reports]),
             "prefill_tokens": _mean_and_total([report.tokens for report in reports]),
             "decoded_tokens": _mean_and_total([report.decoded for report in reports]),

@@ -1,16 +1,19 @@
-"""Runs a pipeline over a test collection's queries: the same object that the CLI and the API answer with."""
+"""Runs a test collection's queries: through the same object that the CLI answers with, or through a server."""
 
 from __future__ import annotations
 
 import math
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
+from eval.asking import Search, in_parallel, report_from, report_row
+from eval.kept_rows import KeptRows
 from eval.trec import Scored
-from rag.pipeline import Pipeline, trace
-from rag.values import Query, Ranking, StageReport
+from rag.values import Query, StageReport
+
+FIRST = Query("a first question, which is not counted")
 
 
 @dataclass(slots=True)
@@ -39,16 +42,19 @@ class Work:
         return self.reused_tokens / read if read else 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluated:
     """What came of running the queries.
 
     run                query id to documents, best first, at most the depth
-    seconds            time of each query that was asked, in the order asked, which is the run's
+    seconds            time of each query that was asked, in the order of the run
     stage_seconds      stage to its time in each query that it ran for
     work               what a model did in all queries together
     self_hits_removed  results that were the query's own document
     not_asked          queries without a visible character: they have no results and score 0
+    concurrency        how many queries were under way at a time, where rows of several runs came together several
+    resumed            queries whose rows an earlier run left
+    degraded           queries of which a stage gave less than was asked for
     """
 
     run: Mapping[str, tuple[Scored, ...]]
@@ -57,6 +63,9 @@ class Evaluated:
     work: Work
     self_hits_removed: int
     not_asked: int
+    concurrency: Sequence[int]
+    resumed: int
+    degraded: int
 
     @property
     def stages(self) -> dict[str, float]:
@@ -65,47 +74,76 @@ class Evaluated:
 
 
 def evaluate(
-    pipeline: Pipeline,
+    search: Search,
     queries: Mapping[str, str],
     depth: int,
     *,
     fetch: int | None = None,
+    jobs: int = 1,
+    kept: KeptRows | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Evaluated:
-    """Each query asked once, by itself; chunks are collapsed to documents, self-hits taken out, then cut at ``depth``.
+    """Each query asked once, ``jobs`` at a time; a query's own document is taken out, then it is cut at ``depth``.
 
     fetch  chunks asked for, ``depth`` unless given: one more where a query's own document may be among them
+    kept   queries that have a row there are not asked again, and every new row is kept as it comes
     One search before the first makes models and indexes load outside of the measured time.
     """
     wanted = depth if fetch is None else fetch
-    pipeline.search(Query("a first question, which is not counted"), wanted)
-    run: dict[str, tuple[Scored, ...]] = {}
-    seconds: list[float] = []
+    rows = KeptRows(None, "") if kept is None else kept
+    asked = [query_id for query_id, text in queries.items() if text.strip()]
+    waiting = [query_id for query_id in asked if query_id not in rows.rows]
+    count = len(queries) - len(waiting)
+    progress(count)
+
+    def work(query_id: str) -> dict[str, Any]:
+        return _row(search, Query(queries[query_id], query_id), wanted, depth, jobs)
+
+    def done(query_id: str, row: dict[str, Any]) -> None:
+        nonlocal count
+        count += 1
+        rows.keep(query_id, row)
+        progress(count)
+
+    if waiting:
+        search(FIRST, wanted)
+        in_parallel(work, waiting, jobs, done)
+    return _evaluated([(query_id, rows.rows[query_id]) for query_id in asked], len(queries), len(asked) - len(waiting))
+
+
+def _row(search: Search, query: Query, wanted: int, depth: int, jobs: int) -> dict[str, Any]:
+    """One query's row, as it is kept."""
+    found = search(query, wanted)
+    others = without_self(found.documents, query.id)
+    return {
+        "documents": [[document.doc_id, document.score] for document in others[:depth]],
+        "self_hits": len(found.documents) - len(others),
+        "seconds": found.seconds,
+        "stages": [report_row(report) for report in found.reports],
+        "jobs": jobs,
+    }
+
+
+def _evaluated(rows: Sequence[tuple[str, Mapping[str, Any]]], queries: int, resumed: int) -> Evaluated:
     stages: defaultdict[str, list[float]] = defaultdict(list)
-    work = Work()
-    removed = 0
-    for done, (query_id, text) in enumerate(queries.items(), start=1):
-        if text.strip():
-            started = time.perf_counter()
-            ranking = pipeline.search(Query(text, query_id), wanted)
-            seconds.append(time.perf_counter() - started)
-            for report in trace(ranking):
-                stages[report.stage].append(report.seconds)
-                work.add(report)
-            documents = collapse(ranking)
-            others = without_self(documents, query_id)
-            removed += len(documents) - len(others)
-            run[query_id] = others[:depth]
-        progress(done)
-    return Evaluated(run, seconds, stages, work, removed, len(queries) - len(seconds))
-
-
-def collapse(ranking: Ranking) -> tuple[Scored, ...]:
-    """Each document once, with the score and at the place of its best chunk (max-P, Dai & Callan 2019)."""
-    best: dict[str, float] = {}
-    for hit in ranking:
-        best.setdefault(hit.chunk.doc_id, hit.score)
-    return tuple(Scored(doc_id, score) for doc_id, score in best.items())
+    work, degraded = Work(), 0
+    for _, row in rows:
+        reports = [report_from(said) for said in row["stages"]]
+        degraded += any(report.degraded for report in reports)
+        for report in reports:
+            stages[report.stage].append(report.seconds)
+            work.add(report)
+    return Evaluated(
+        run={query_id: tuple(Scored(*document) for document in row["documents"]) for query_id, row in rows},
+        seconds=[row["seconds"] for _, row in rows],
+        stage_seconds=stages,
+        work=work,
+        self_hits_removed=sum(row["self_hits"] for _, row in rows),
+        not_asked=queries - len(rows),
+        concurrency=sorted({row["jobs"] for _, row in rows}),
+        resumed=resumed,
+        degraded=degraded,
+    )
 
 
 def without_self(documents: Sequence[Scored], query_id: str) -> tuple[Scored, ...]:
@@ -117,3 +155,8 @@ def percentile(values: Iterable[float], share: float) -> float:
     """The least value that at least ``share`` of all values do not exceed (nearest rank); 0.0 where there is none."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else 0.0
+
+
+def percentiles(seconds: Sequence[float]) -> dict[str, float]:
+    """``p50`` and ``p95`` in milliseconds."""
+    return {name: round(1e3 * percentile(seconds, share), 3) for name, share in (("p50", 0.5), ("p95", 0.95))}

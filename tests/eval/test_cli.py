@@ -30,6 +30,7 @@ SCHEMA = an_object(
         "dataset": {"const": "tiny"},
         "split": {"const": "test"},
         "pipeline": {"type": "string"},
+        "url": {"type": "string"},
         "overrides": {"type": "object"},
         "depth": COUNT,
         "metrics": {"type": "object", "additionalProperties": {"type": "number", "maximum": 1}},
@@ -37,6 +38,9 @@ SCHEMA = an_object(
         "judged_queries": COUNT,
         "self_hits_removed": COUNT,
         "unknown_documents": COUNT,
+        "resumed": COUNT,
+        "concurrency": {"type": "array", "items": {"type": "integer", "minimum": 1}},
+        "degraded_share": {"type": "number", "minimum": 0, "maximum": 1},
         "latency_ms": an_object({"p50": NUMBER, "p95": NUMBER}),
         "stages_ms": {"type": "object", "additionalProperties": NUMBER, "minProperties": 1},
         "stages_latency_ms": {
@@ -230,3 +234,23 @@ def test_help_loads_nothing_heavy() -> None:
         )
         assert "--help" in done.stdout
         assert done.stderr == "[]\n"
+
+
+def test_a_run_goes_on_from_its_rows_and_not_from_those_of_another_pipeline(
+    first: dict[str, Any], folder: Path, home: Path, tmp_path: Path
+) -> None:
+    rows = ("--rows", tmp_path / "rows", "-p", "hybrid")
+    whole = evaluated(folder, home, *rows)
+    lines = (tmp_path / "rows").read_bytes().splitlines(keepends=True)
+    (tmp_path / "rows").write_bytes(b"".join(lines[:2]) + lines[2][:9])  # killed while it wrote the second query
+    again = evaluated(folder, home, *rows, "--jobs", 2)
+    assert (whole["resumed"], again["resumed"], again["concurrency"]) == (0, 1, [1, 2])
+    assert again["metrics"] == whole["metrics"]
+    assert any("with 1 and 2 queries at once" in note for note in again["notes"])
+    for more in (("--set", "fuse=rrf"), ("--depth", 7), ("--set", "rerank=sentences")):
+        with pytest.raises(InvalidInput, match="another pipeline, collection or version"):
+            evaluated(folder, home, *rows, *more)
+    assert evaluated(folder, home, *rows, "--set", "fuse=rrf", "--fresh")["resumed"] == 0
+    assert evaluated(folder, home, *rows, "--set", "fuse=rrf")["resumed"] == 3
+    with pytest.raises(InvalidInput, match="--rows FILE"):
+        evaluated(folder, home, "--fresh")

@@ -12,8 +12,8 @@ import pytrec_eval
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eval.asking import collapse
 from eval.measures import parse_measures, score
-from eval.run import collapse
 from eval.trec import parse_qrels, parse_run
 from rag.values import Chunk, Hit, Ranking, ScoreKind, StageReport
 

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+from threading import Barrier
+
 import pytest
 
+from eval.asking import Found, collapse, through_library
+from eval.kept_rows import KeptRows
 from eval.measures import parse_measures, score
-from eval.run import collapse, evaluate, percentile
+from eval.run import Evaluated, percentile
+from eval.run import evaluate as run_all
 from eval.trec import Scored
-from rag.values import Query
+from rag.errors import InvalidInput
+from rag.pipeline import Pipeline
+from rag.values import Query, StageReport
 from tests.eval.conftest import canned_pipeline
+
+
+def evaluate(pipeline: Pipeline, queries: dict[str, str], depth: int, fetch: int | None = None) -> Evaluated:
+    return run_all(through_library(pipeline), queries, depth, fetch=fetch)
 
 
 def test_a_document_stands_where_its_best_chunk_stands() -> None:
@@ -67,3 +80,76 @@ def test_percentiles_are_values_that_were_measured(share: float, expected: float
 
 def test_the_percentile_of_nothing_is_zero() -> None:
     assert percentile([], 0.5) == 0.0
+
+
+class Broken(RuntimeError):
+    """What ends a run in these tests."""
+
+
+def found(query: Query, k: int) -> Found:
+    return Found((Scored(f"d{len(query.text)}", 1.5),), 0.25, (StageReport("made", 0.1, None, 1, 3, "late"),))
+
+
+def test_a_broken_run_goes_on_with_the_queries_that_have_no_row(tmp_path: Path) -> None:
+    queries, asked = {"a": "1", "b": "22", "c": "333"}, list[str]()
+
+    def breaking(query: Query, k: int) -> Found:
+        if query.id == "c" and "c" not in asked:
+            asked.append("c")
+            raise Broken
+        if query.id:
+            asked.append(query.id)
+        return found(query, k)
+
+    with pytest.raises(Broken):
+        run_all(breaking, queries, 5, kept=KeptRows(tmp_path / "rows", "x"))
+    again = run_all(breaking, queries, 5, kept=KeptRows(tmp_path / "rows", "x"))
+    assert asked == ["a", "b", "c", "c"]
+    whole = run_all(found, queries, 5)
+    assert (again.run, again.stage_seconds, again.work) == (whole.run, whole.stage_seconds, whole.work)
+    assert (again.resumed, whole.resumed, again.degraded) == (2, 0, 3)
+    done = run_all(breaking, queries, 5, kept=KeptRows(tmp_path / "rows", "x"))
+    assert (done.run, done.resumed) == (whole.run, 3)
+    assert len(asked) == 4
+
+
+def test_rows_of_another_pipeline_are_refused_and_begun_anew_only_when_asked(tmp_path: Path) -> None:
+    file = tmp_path / "rows"
+    run_all(found, {"a": "1"}, 5, kept=KeptRows(file, "x"))
+    with pytest.raises(InvalidInput, match=r"another pipeline.*--fresh"):
+        KeptRows(file, "y")
+    assert KeptRows(file, "y", fresh=True).rows == {}
+    assert KeptRows(file, "y").rows == {}
+    (tmp_path / "notes").write_text("mine\n")
+    with pytest.raises(InvalidInput, match="holds no kept rows"):
+        KeptRows(tmp_path / "notes", "y", fresh=True)
+    assert (tmp_path / "notes").read_text() == "mine\n"
+
+
+@pytest.mark.parametrize("jobs", [2, 7])
+def test_the_run_does_not_depend_on_how_many_queries_are_asked_at_once(jobs: int) -> None:
+    queries = {f"q{number}": "x" * number for number in range(1, 40)}
+    together = Barrier(2)
+
+    def slow(query: Query, k: int) -> Found:
+        if query.id in ("q1", "q2"):
+            together.wait(timeout=10)  # both have to be under way
+        time.sleep(0.001 * (hash(query.id) % 5))
+        return found(query, k)
+
+    at_once, one = run_all(slow, queries, 3, jobs=jobs), run_all(found, queries, 3)
+    assert list(at_once.run.items()) == list(one.run.items())
+    assert (at_once.concurrency, one.concurrency) == ([jobs], [1])
+
+
+def test_the_first_error_ends_a_run_of_many_and_what_was_found_is_kept(tmp_path: Path) -> None:
+    def breaking(query: Query, k: int) -> Found:
+        if query.id == "q3":
+            raise Broken
+        return found(query, k)
+
+    kept = KeptRows(tmp_path / "rows", "x")
+    with pytest.raises(Broken):
+        run_all(breaking, {f"q{number}": "x" for number in range(500)}, 3, jobs=2, kept=kept)
+    assert len(kept.rows) < 499
+    assert "q3" not in KeptRows(tmp_path / "rows", "x").rows

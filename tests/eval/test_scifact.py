@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from eval.commands import run_beir
 from eval.report import Report
 from eval.reproduce import Verdict, places, reproduce, run_command
 from eval.reproductions import chosen
+from eval.retrieving import run_beir
 from rag.config import Settings
 from tests.data import shared_data
 
@@ -29,7 +29,7 @@ def scifact() -> Path:
 def settings(scifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Settings over a home that already holds the collection: its one build happens here."""
     settings = Settings(home=tmp_path_factory.mktemp("scifact-home"))
-    built = run_beir(settings, str(scifact), pipeline="bm25", overrides={}, metrics="nDCG@10").indexed
+    built = run_beir(settings, str(scifact), pipeline="bm25", overrides={}, metrics="nDCG@10").subject.indexed
     assert not built.reused
     return settings
 
@@ -37,8 +37,8 @@ def settings(scifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Setting
 def report(settings: Settings, scifact: Path, pipeline: str) -> Report:
     """One pipeline's report, over the collection that is there: a second build would fail the test."""
     made = run_beir(settings, str(scifact), pipeline=pipeline, overrides={}, metrics="nDCG@10 R@100")
-    assert made.indexed.reused
-    assert (made.indexed.documents, len(made.dataset.qrels)) == (5183, 300)
+    assert made.subject.indexed.reused
+    assert (made.subject.indexed.documents, len(made.dataset.qrels)) == (5183, 300)
     return made
 
 
