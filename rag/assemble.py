@@ -151,7 +151,7 @@ class Engine:
                 self._cross_encoders[chosen.model] = CrossEncoderModel(
                     chosen.model, device=self.settings.encoder.device
                 )
-            return CrossEncoderReranker(self._cross_encoders[chosen.model], depth)
+            return CrossEncoderReranker(self._cross_encoders[chosen.model], depth, limits)
 
     def _reading(self, chosen: RerankerConfig, depth: int, limits: Limits) -> Reranker:
         """A reranker that has a language model read the passages, or read them once and for all."""

@@ -7,14 +7,17 @@ import hashlib
 import importlib.util
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from indexes.encoding import Matrix
+from rag.batching import Batching, one_thread
 from rag.errors import ModelNotAvailable
+
+Kind = Literal["query", "sentence", "passage"]
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -22,8 +25,8 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 MAX_CACHED = 16_384
 """Vectors of single texts that are kept; at 384 dimensions 24 MiB."""
-PARALLEL_FROM = 16
-"""Texts from which all CPU threads take part in encoding."""
+FEW = 64
+"""Passages up to this many share passes with other requests; more are a build's, which takes all CPU threads."""
 HUB_PATIENCE = 5.0
 """Seconds in which the model hub has to answer, else only models on this machine are tried."""
 
@@ -34,7 +37,8 @@ class SentenceEncoder:
     model       hub name or local path; ``all-MiniLM-L6-v2`` is the packaged copy
     dtype       float32, bfloat16 or auto: bfloat16 for passages where the device computes it natively
     threads     CPU threads of torch, 0 leaves torch's choice
-    A query is always encoded alone and in float32, so its vector does not depend on what is asked beside it.
+    Queries and sentences are encoded in float32. Threads that ask at the same time share passes of about equally long
+    texts: what is asked beside a text moves its vector by rounding only, less than 1e-5 in any number.
     """
 
     def __init__(
@@ -58,6 +62,9 @@ class SentenceEncoder:
         self._fingerprint = ""
         self._dtype = "float32"
         self._cache: dict[tuple[bool, str], Matrix] = {}
+        self._passes: Batching[tuple[Kind, str], Matrix] = Batching(
+            self._pass, self._lanes, enter=self._lane, name="encoder"
+        )
 
     # --- loading ---
 
@@ -93,6 +100,7 @@ class SentenceEncoder:
             self._path, device=chosen, trust_remote_code=self._trust_remote_code, local_files_only=local_files_only
         )
         self._dtype = ("bfloat16" if has_bfloat16(chosen) else "float32") if dtype == "auto" else dtype
+        model.encode([""], show_progress_bar=False)  # the first use sets up the tokenizer, which threads then share
         return model.eval()
 
     @property
@@ -124,6 +132,11 @@ class SentenceEncoder:
         A text that comes several times is encoded once: its vectors are equal to the last bit, so that ties are ties.
         """
         unique = sorted(set(texts), key=lambda text: (-len(text), text))
+        if len(unique) <= FEW:
+            vector = dict(zip(unique, self._shared(unique, "passage"), strict=True))
+            if progress and texts:
+                progress(len(texts))
+            return np.stack([vector[text] for text in texts]) if texts else self._empty()
         vectors = np.zeros((len(unique), self.dimension), dtype=np.float32)
         step = self._batch_size * 8
         for at in range(0, len(unique), step):
@@ -133,7 +146,7 @@ class SentenceEncoder:
             if progress:
                 progress((at + len(part)) * len(texts) // len(unique))
         row = {text: i for i, text in enumerate(unique)}
-        return vectors[[row[text] for text in texts]] if texts else vectors
+        return vectors[[row[text] for text in texts]]
 
     def encode_query(self, text: str) -> Matrix:
         """(dimension,) float32 of unit length."""
@@ -148,16 +161,41 @@ class SentenceEncoder:
         missing = [text for text in dict.fromkeys(texts) if (query, text) not in self._cache]
         fresh: dict[str, Matrix] = {}
         if missing:
-            with self._lock, _calm(len(missing)):
-                fresh = dict(zip(missing, self._encode(missing, query=query), strict=True))
+            fresh = dict(zip(missing, self._shared(missing, "query" if query else "sentence"), strict=True))
+            with self._lock:
                 if len(self._cache) + len(fresh) > MAX_CACHED:
                     self._cache.clear()
                 self._cache.update({(query, text): vector for text, vector in fresh.items()})
         found = [fresh[text] if text in fresh else self._cache.get((query, text)) for text in texts]
         if any(vector is None for vector in found):  # cleared by another thread between the two looks
-            with self._lock, _calm(len(texts)):
-                return self._encode(texts, query=query)
+            return np.stack(self._shared(texts, "query" if query else "sentence"))
         return np.stack([vector for vector in found if vector is not None]) if found else self._empty()
+
+    # --- passes that requests share ---
+
+    def _shared(self, texts: Sequence[str], kind: Kind) -> list[Matrix]:
+        """One vector a text, in passes with whatever other threads ask for. Raises Overloaded, Cancelled."""
+        longest = self.model.get_max_seq_length() or 512
+        costs = [min(longest, tokens + 2) for tokens in self.count_tokens(texts)]
+        return self._passes.run([(kind, text) for text in texts], costs)
+
+    def _pass(self, items: Sequence[tuple[Kind, str]]) -> list[Matrix]:
+        vectors: dict[tuple[Kind, str], Matrix] = {}
+        for kind in dict.fromkeys(kind for kind, _ in items):
+            texts = [text for of, text in items if of == kind]
+            with self._precision(kind == "passage"):
+                made = self._encode(texts, query=kind == "query")
+            vectors.update(zip([(kind, text) for text in texts], made, strict=True))
+        return [vectors[item] for item in items]
+
+    def _lanes(self) -> int:
+        """Passes at a time: one a CPU thread, or one for a GPU."""
+        import torch
+
+        return torch.get_num_threads() if self.model.device.type == "cpu" else 1
+
+    def _lane(self) -> AbstractContextManager[None]:
+        return one_thread() if self.model.device.type == "cpu" else nullcontext()
 
     def _encode(self, texts: Sequence[str], *, query: bool) -> Matrix:
         encode = self.model.encode_query if query else self.model.encode_document
@@ -167,11 +205,12 @@ class SentenceEncoder:
     def _empty(self) -> Matrix:
         return np.zeros((0, self.dimension), dtype=np.float32)
 
-    def _precision(self) -> Any:
+    def _precision(self, of_passages: bool = True) -> Any:
         import torch
 
         model = self.model
-        return torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=self._dtype == "bfloat16")
+        enabled = of_passages and self._dtype == "bfloat16"
+        return torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=enabled)
 
     # --- tokens ---
 
@@ -245,22 +284,6 @@ def _uncollected() -> Iterator[None]:
     finally:
         if usual:
             gc.enable()
-
-
-@contextmanager
-def _calm(texts: int) -> Iterator[None]:
-    """One CPU thread for a few short texts: on a busy machine several wait for each other thirty times as long."""
-    import torch
-
-    usual = torch.get_num_threads()
-    if texts >= PARALLEL_FROM or usual == 1:
-        yield
-        return
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(usual)
 
 
 def _packaged_model() -> str:

@@ -5,6 +5,10 @@ The cross-encoder here has random weights; the rerankers of language models read
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
+
 import pytest
 
 from indexes.collection import Collection
@@ -20,6 +24,7 @@ from rag.reranking.sentences import SentenceReranker
 from rag.reranking.setwise import SetwiseReranker
 from rag.retrieval.bm25 import Bm25
 from rag.runtime.lexical import LexicalReader
+from rag.runtime.meter import Limits
 from rag.values import Hit, Query, Ranking, ScoreKind, StageReport
 from tests.contracts.conftest import save_random_cross_encoder
 
@@ -130,3 +135,35 @@ def test_a_cross_encoder_of_three_outputs_is_refused(tmp_path_factory: pytest.Te
 def test_a_cross_encoder_that_is_not_there_is_named() -> None:
     with pytest.raises(ModelNotAvailable, match="'/no/such/model' cannot be loaded"):
         CrossEncoderModel("/no/such/model").logits([("a", "b")])
+
+
+PAIRS = [(f"question {n % 3}", "the lighthouse " * (1 + n % 7) + f"number {n}") for n in range(40)]
+
+
+def test_pairs_of_many_requests_have_the_logits_the_model_itself_gives_each_alone(
+    random_cross_encoder: CrossEncoderModel,
+) -> None:
+    import torch
+
+    bare = random_cross_encoder._model()
+    options = {"activation_fn": torch.nn.Identity(), "show_progress_bar": False}
+    alone = [float(bare.predict([pair], **options)[0]) for pair in PAIRS]  # type: ignore[call-overload]
+    tokens = [len(ids) for ids in deepcopy(bare.tokenizer)(PAIRS, truncation=True)["input_ids"]]
+    requests = [range(start, 40, 16) for start in range(16)]
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda places: random_cross_encoder.logits([PAIRS[n] for n in places]), requests))
+    for places, (logits, read, stopped) in zip(requests, found, strict=True):
+        assert logits == pytest.approx([alone[n] for n in places], abs=1e-4)
+        assert (read, stopped) == (sum(tokens[n] for n in places), "")
+
+
+def test_a_cross_encoder_out_of_time_keeps_the_old_order_and_says_so(
+    random_cross_encoder: CrossEncoderModel, ranking: Ranking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = threading.Event()
+    compute = random_cross_encoder._passes._compute
+    monkeypatch.setattr(random_cross_encoder._passes, "_compute", lambda pairs: compute(pairs) if go.wait(20) else [])
+    again = CrossEncoderReranker(random_cross_encoder, DEPTH, Limits(deadline_ms=1)).rerank(QUESTION, ranking)
+    go.set()
+    assert again.report.degraded == "deadline_ms = 1 is used up: 6 of 6 passages were not scored"
+    assert ids(again) == ids(ranking)

@@ -13,7 +13,7 @@ import pytest
 
 from indexes.collection import Collection
 from indexes.encoding import TextEncoder
-from rag.encoders import SentenceEncoder, needs_hub
+from rag.encoders import FEW, SentenceEncoder, needs_hub
 from rag.errors import EncoderMismatch, ModelNotAvailable
 from rag.protocols import TokenCounter
 from rag.retrieval.dense import Dense
@@ -75,15 +75,25 @@ def test_the_encoder_knows_what_is_alike(encoder: SentenceEncoder) -> None:
     assert question @ ferry > question @ cheese + 0.2
 
 
-def test_a_query_s_vector_does_not_depend_on_what_is_asked_beside_it(encoder: SentenceEncoder) -> None:
-    """A second encoder, with nothing kept: alone, after others and from eight threads, to the last bit."""
-    questions = [f"How tall is lighthouse number {n}{' indeed' * (n % 5)}?" for n in range(16)]
-    alone = {question: encoder.encode_query(question) for question in questions}
+def test_what_is_asked_beside_a_query_moves_its_vector_by_rounding_only(encoder: SentenceEncoder) -> None:
+    """A second encoder, with nothing kept: alone by the model itself, and from sixteen threads in shared passes."""
+    questions = [f"How tall is lighthouse number {n}{' indeed' * (n % 5)}?" for n in range(48)]
+    alone = np.stack([encoder._encode([question], query=True)[0] for question in questions])
     fresh = SentenceEncoder(device="cpu")
-    with ThreadPoolExecutor(8) as pool:
-        threaded = list(pool.map(fresh.encode_query, reversed(questions)))
-    for question, vector in zip(reversed(questions), threaded, strict=True):
-        assert np.array_equal(vector, alone[question])
+    passes: list[int] = []
+    compute = fresh._passes._compute
+    fresh._passes._compute = lambda items: (passes.append(len(items)), compute(items))[1]  # type: ignore[func-returns-value]
+    with ThreadPoolExecutor(16) as pool:
+        together = np.stack(list(pool.map(fresh.encode_query, questions)))
+    assert sum(passes) == 48
+    assert max(passes) > 1, "nothing was shared"
+    assert np.abs(together - alone).max() < 1e-5
+
+
+def test_few_passages_share_passes_and_many_do_not(encoder: SentenceEncoder) -> None:
+    few = [f"Passage {n} about lighthouses and ferries." for n in range(8)]
+    many = [*few, *(f"Filler {n}." for n in range(FEW))]
+    assert np.allclose(encoder.encode_passages(few), encoder.encode_passages(many)[:8], atol=2e-3)
 
 
 def test_a_vector_that_is_handed_out_is_the_caller_s_own(encoder: SentenceEncoder) -> None:
