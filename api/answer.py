@@ -14,6 +14,7 @@ from litestar.response.base import ASGIResponse
 from litestar.response.streaming import ASGIStreamingResponse
 from msgspec import UNSET
 
+from api.access import READ
 from api.bodies import decode, decoder
 from api.errors import problem_of
 from api.explain import numbered, selection, trace
@@ -45,6 +46,7 @@ _HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 @post(
     "/v1/answer",
     status_code=200,
+    opt=READ,
     summary="Answer a question",
     description="An answer from the best chunks, each statement cited. With `stream` as server-sent events: "
     "`sources`, with `explain` a `selection`, then `token`s, `citations`, `answer`, `usage` and `done`; `error` where "

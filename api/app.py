@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib.metadata import version
 
+from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 
@@ -16,6 +17,8 @@ from api.dialects.models import list_models, read_model
 from api.dialects.score import score
 from api.documents import add, delete_hidden, delete_many, delete_one, list_documents, read, read_hidden
 from api.errors import answer_error
+from api.guard_headers import send_protection
+from api.guarded import Guarded
 from api.health import alive, ready
 from api.logs import RequestLog
 from api.metrics_route import metrics, registry_of
@@ -66,7 +69,9 @@ def create_app(engine: Engine) -> Observed:
         on_startup=[service.start],
         on_shutdown=[service.close, *_told(service)],
         exception_handlers={HTTPException: answer_error, Exception: answer_error},
-        before_send=[send_request_id],
+        before_send=[send_request_id, send_protection],
+        middleware=[Guarded()],
+        cors_config=_cors(engine.settings.server.origins),
         request_max_body_size=engine.settings.server.max_body_mb * 2**20,
         openapi_config=openapi_config(version("kvasir")),
         logging_config=None,
@@ -83,3 +88,11 @@ def _told(service: Service) -> list[Callable[[], None]]:
     tracing = Tracing.by_environment()
     readers.append(tracing.read)
     return [tracing.close]
+
+
+def _cors(origins: tuple[str, ...]) -> CORSConfig | None:
+    """Pages of these origins may call the server; without any, no page of another origin may."""
+    if not origins:
+        return None
+    shown = ["X-Request-ID", "Retry-After", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"]
+    return CORSConfig(allow_origins=list(origins), expose_headers=shown)

@@ -11,6 +11,7 @@ from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 from msgspec import UNSET
 
+from api.access import ADMIN, READ, WRITE
 from api.bodies import decode, decoder
 from api.collection_schemas import ChunkingBody, CollectionList, CollectionStatus, CreateCollection, Dropped
 from api.documents import checked_documents
@@ -44,6 +45,7 @@ EXAMPLES = {
 
 @get(
     "/v1/collections",
+    opt=READ,
     summary="List the collections",
     description="Every collection with what it holds now. One that cannot be opened is listed with its problem.",
     operation_class=documented(None, {}, {200: (CollectionList,)}, errors=(429, 500)),
@@ -55,6 +57,7 @@ async def list_collections(request: Connection) -> ASGIResponse:
 @post(
     "/v1/collections",
     status_code=201,
+    opt=WRITE,
     summary="Create a collection",
     description="Builds a collection from the documents of the request and answers when it can be searched.",
     operation_class=documented(CreateCollection, EXAMPLES, {201: (CollectionStatus,)}),
@@ -65,6 +68,7 @@ async def create_collection(request: Connection) -> ASGIResponse:
 
 @get(
     "/v1/collections/{ref:str}",
+    opt=READ,
     summary="Status of a collection",
     description="What a collection, given by name, alias or name@version, holds now.",
     operation_class=documented(None, {}, {200: (CollectionStatus,)}),
@@ -76,6 +80,7 @@ async def collection_status(request: Connection, ref: FromPath[str]) -> ASGIResp
 @delete(
     "/v1/collections/{ref:str}",
     status_code=200,
+    opt=ADMIN,
     summary="Remove a collection",
     description="Removes a collection with all its versions. Refused while an alias points at it.",
     operation_class=documented(None, {}, {200: (Dropped,)}),

@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from api.account import CLIENT_LEFT, LEFT_STATUS, server_timing
 from api.errors import PROBLEM, problem_of
+from api.guard_headers import PROTECTING
 from api.observed import opened
 from api.request_id import request_id
 from api.search import searched
@@ -25,6 +26,10 @@ from rag.errors import Overloaded
 LARGEST = 65_536
 """Bytes of body that are taken here; more is left to the application, which knows the limits. uvicorn stops reading a
 connection above this."""
+
+_GUARDED = (b"origin", b"x-request-deadline-ms")
+"""What the application's guard has to look at; a server that asks for keys leaves every search to it."""
+_PROTECTING = "".join(f"{name}: {value}\r\n" for name, value in PROTECTING.items())
 
 
 class Exchange:
@@ -52,17 +57,22 @@ class Direct(HttpToolsProtocol):
         self.service: Service = self.config.app.state.service  # type: ignore[union-attr]
 
     def on_headers_complete(self) -> None:
-        if self.url == b"/v1/search" and self._is_plain() and self._is_free():
+        if self.url == b"/v1/search" and not self.service.guard.closed and self._is_plain() and self._is_free():
             keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
             self.cycle = Exchange(self.scope, keep_alive)  # type: ignore[arg-type]
         else:
             super().on_headers_complete()
 
     def _is_plain(self) -> bool:
-        """True for a POST of a few bytes, sent without asking first and without another protocol in mind."""
+        """True for a POST of a few bytes, sent by no web page, without asking first, a deadline or another protocol."""
         if self.parser.get_method() != b"POST" or self.expect_100_continue or self.parser.should_upgrade():
             return False
-        length = next((value for name, value in self.headers if name == b"content-length"), b"")
+        length = b""
+        for name, value in self.headers:
+            if name in _GUARDED:
+                return False
+            if name == b"content-length":
+                length = value
         return length.isdigit() and int(length) <= LARGEST
 
     def _is_free(self) -> bool:
@@ -124,6 +134,7 @@ class Direct(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         lines = [f"{name.lower()}: {value}\r\n" for name, value in headers.items()]
+        lines.append(_PROTECTING)
         lines.append(f"content-length: {len(content)}\r\n")
         lines.append("\r\n" if exchange.keep_alive else "connection: close\r\n\r\n")
         default = [b"%b: %b\r\n" % header for header in self.server_state.default_headers]

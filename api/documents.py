@@ -12,6 +12,7 @@ from litestar.params import FromPath, QueryParameter
 from litestar.response.base import ASGIResponse
 from msgspec import UNSET
 
+from api.access import READ, WRITE
 from api.bodies import decode, decoder
 from api.collection_schemas import (
     AddDocuments,
@@ -47,6 +48,7 @@ DELETE_EXAMPLES = {"Two ids": {"ids": ["notes/leaf", "no-such-document"]}}
 @post(
     _PATH,
     status_code=200,
+    opt=WRITE,
     summary="Add or replace documents",
     description="Adds documents; one whose id is already there is replaced. They can be found when this answers.",
     operation_class=documented(AddDocuments, ADD_EXAMPLES, {200: (ChangeCounts,)}),
@@ -57,6 +59,7 @@ async def add(request: Connection, ref: FromPath[str]) -> ASGIResponse:
 
 @get(
     _PATH,
+    opt=READ,
     summary="List documents",
     description="A page of documents by ascending id.",
     operation_class=documented(None, {}, {200: (DocumentList,)}),
@@ -72,6 +75,7 @@ async def list_documents(
 
 @get(
     _PATH + "/{doc_id:path}",
+    opt=READ,
     summary="Read a document",
     description="A document as it is stored. Slashes in its id may stand as they are.",
     operation_class=documented(None, {}, {200: (StoredDocument,)}),
@@ -81,7 +85,7 @@ async def read(request: Connection, ref: FromPath[str]) -> ASGIResponse:
     return await reading(request, lambda call: _stored(call, ref, wanted))
 
 
-@get(_HIDDEN, include_in_schema=False)
+@get(_HIDDEN, opt=READ, include_in_schema=False)
 async def read_hidden(request: Connection, ref: FromPath[str]) -> ASGIResponse:
     wanted = _document_id(request)
     return await reading(request, lambda call: _stored(call, ref, wanted))
@@ -90,6 +94,7 @@ async def read_hidden(request: Connection, ref: FromPath[str]) -> ASGIResponse:
 @delete(
     _PATH + "/{doc_id:path}",
     status_code=200,
+    opt=WRITE,
     summary="Delete a document",
     description="Deletes one document; it is gone from every search when this answers.",
     operation_class=documented(None, {}, {200: (ChangeCounts,)}),
@@ -99,7 +104,7 @@ async def delete_one(request: Connection, ref: FromPath[str]) -> ASGIResponse:
     return await writing(request, lambda call: _deleted_one(call, ref, wanted))
 
 
-@delete(_HIDDEN, status_code=200, include_in_schema=False)
+@delete(_HIDDEN, opt=WRITE, status_code=200, include_in_schema=False)
 async def delete_hidden(request: Connection, ref: FromPath[str]) -> ASGIResponse:
     wanted = _document_id(request)
     return await writing(request, lambda call: _deleted_one(call, ref, wanted))
@@ -108,6 +113,7 @@ async def delete_hidden(request: Connection, ref: FromPath[str]) -> ASGIResponse
 @post(
     f"{_PATH}/delete",
     status_code=200,
+    opt=WRITE,
     summary="Delete documents",
     description="Deletes documents by id; ids that are not there are passed over.",
     operation_class=documented(DeleteDocuments, DELETE_EXAMPLES, {200: (ChangeCounts,)}),

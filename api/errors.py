@@ -20,6 +20,7 @@ from rag.errors import (
     CollectionDamaged,
     CollectionExists,
     CollectionNotFound,
+    DeadlineExceeded,
     EncoderMismatch,
     FormatNotSupported,
     GeneratorUnavailable,
@@ -35,6 +36,7 @@ from rag.errors import (
     PipelineNotFound,
     StorageFull,
 )
+from rag.keys import KeysDamaged
 from rag.runtime.meter import Cancelled
 
 log = logging.getLogger(__name__)
@@ -60,6 +62,18 @@ class DocumentNotFound(KvasirError):
 
 class ModelNotFound(InvalidInput):
     """No model of that name for this kind of request."""
+
+
+class NotAuthenticated(KvasirError):
+    """A request without a key, or with one that is unknown, revoked or expired."""
+
+
+class NotAllowed(KvasirError):
+    """A request that its key, or the page it comes from, may not make."""
+
+
+class RateLimited(Overloaded):
+    """More requests than the key may make, in time or at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +105,11 @@ TABLE: dict[type[Exception], Row] = {
     CollectionBusy: Row(409, "conflict_error", "collection_busy", retry_after=2),
     EncoderMismatch: Row(409, "conflict_error", "encoder_mismatch"),
     FormatNotSupported: Row(409, "conflict_error", "format_not_supported"),
+    NotAuthenticated: Row(401, "authentication_error", "not_authenticated"),
+    NotAllowed: Row(403, "permission_error", "not_allowed"),
+    RateLimited: Row(429, "rate_limit_error", "rate_limited", retry_after=1),
+    DeadlineExceeded: Row(504, "timeout_error", "deadline_exceeded"),
+    KeysDamaged: Row(503, "server_error", "keys_damaged"),
     Overloaded: Row(429, "rate_limit_error", "overloaded", retry_after=1),
     GeneratorUnavailable: Row(502, "upstream_error", "generator_unavailable", retry_after=5),
     CollectionDamaged: Row(503, "service_unavailable_error", "collection_damaged"),
@@ -120,7 +139,10 @@ def problem_of(error: Exception, request: str, home: str = "") -> tuple[Problem,
         message = str(error).replace(home, "$KVASIR_HOME") if home else str(error)
         retry = error.retry_after if isinstance(error, Overloaded) else row.retry_after
         param = getattr(error, "param", None) or row.param
-        return _problem(row.status, message, row.type, row.code, param), _retry_headers(row.status, retry)
+        headers = _retry_headers(row.status, retry)
+        if row.status == 401:
+            headers["WWW-Authenticate"] = 'Bearer realm="kvasir"'
+        return _problem(row.status, message, row.type, row.code, param), headers
     if isinstance(error, HTTPException) and error.status_code < 500:
         return _http_problem(error), dict(error.headers or {})
     log.error("request %s failed", request, exc_info=error)

@@ -9,6 +9,7 @@ import msgspec
 from litestar import get
 from litestar.response.base import ASGIResponse
 
+from api.access import OPEN
 from api.openapi import documented
 from api.schemas import Alive, Dependency, Readiness
 from api.service import JSON, Connection, service_of
@@ -20,6 +21,7 @@ _REDIS_SECONDS = 2.0
 
 @get(
     ["/health", "/healthz", "/health/live", "/ping"],
+    opt=OPEN,
     summary="Liveness",
     description="Always ok while the process answers.",
     operation_class=documented(None, {}, {200: (Alive,)}, errors=(500,)),
@@ -30,6 +32,7 @@ async def alive() -> ASGIResponse:
 
 @get(
     ["/ready", "/health/ready"],
+    opt=OPEN,
     summary="Readiness",
     description="200 once everything is warm, 503 before. A missing optional part or a damaged collection makes the "
     "status `degraded`, and requests are served.",

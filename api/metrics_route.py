@@ -8,6 +8,7 @@ from litestar.types import Scope
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
+from api.access import METRICS
 from api.metrics import RequestMetrics
 from api.metrics_state import ServerState
 from api.openapi import plain
@@ -16,6 +17,7 @@ from api.service import Connection, Service, service_of
 
 @get(
     "/metrics",
+    opt=METRICS,
     summary="Metrics",
     description="For Prometheus: requests, stages, tokens, queues, collections and memory of this process. "
     "Each process of a server counts by itself: scrape all of them, and sum.",

@@ -7,11 +7,12 @@ from http import HTTPStatus
 from typing import Any, get_args, get_origin
 
 import msgspec
-from litestar import Request
+from litestar import Request, Router
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Operation
 
+from api.access import READ
 from api.dialects.tei_schemas import TeiError
 from api.schemas import Problem
 
@@ -135,6 +136,6 @@ def openapi_config(version: str) -> OpenAPIConfig:
         title="Kvasir",
         version=version,
         description="Find passages, and answer questions from them with checked citations.",
-        path="/schema",
+        openapi_router=Router(path="/schema", route_handlers=[], opt=READ, include_in_schema=False),
         render_plugins=[_Json(path=["/", "/openapi.json"])],
     )

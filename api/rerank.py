@@ -14,6 +14,7 @@ from litestar import post
 from litestar.response.base import ASGIResponse
 from litestar.types import Scope
 
+from api.access import READ
 from api.bodies import decode
 from api.dialects.answering import answering
 from api.dialects.failures import HANDLERS, NothingGiven, speak_tei
@@ -74,6 +75,7 @@ TEI_EXAMPLE = {
 @post(
     ["/rerank", "/v1/rerank"],
     status_code=200,
+    opt=READ,
     summary="Order passages by their relevance to a query",
     description="The passages of the request, best first, by one of the server's rerankers. At a limit the best order "
     "so far is the result. The work stops where the client leaves. `documents` are answered as Cohere, Jina, vLLM, "
@@ -91,6 +93,7 @@ async def rerank(request: Connection) -> ASGIResponse:
 @post(
     "/v2/rerank",
     status_code=200,
+    opt=READ,
     summary="Order passages, for Cohere's clients",
     description="As `/v1/rerank`; there are no `texts`.",
     operation_class=documented(RerankRequest, EXAMPLES, {200: (RerankResponse,)}),

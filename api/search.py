@@ -9,6 +9,7 @@ from typing import Any
 from litestar import post
 from litestar.response.base import ASGIResponse
 
+from api.access import READ
 from api.bodies import decode, decoder
 from api.explain import results, trace
 from api.openapi import documented
@@ -39,6 +40,7 @@ EXAMPLES = {
 @post(
     "/v1/search",
     status_code=200,
+    opt=READ,
     summary="Find the best chunks",
     description="The best chunks of a collection for one question, or for up to 100 of them in order.",
     operation_class=documented(SearchRequest, EXAMPLES, {200: (SearchResponse, SearchResponses)}),

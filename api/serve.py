@@ -13,6 +13,7 @@ from uvicorn.config import LOGGING_CONFIG
 from api import logs
 from api.app import create_app
 from api.direct import Direct
+from api.guard import check_exposure
 from rag.assemble import Engine
 from rag.config import ServerConfig, Settings
 
@@ -66,7 +67,11 @@ def server(engine: Engine, announce: Callable[[str], None] = announced) -> Serve
 
 
 def serve(settings: Settings, announce: Callable[[str], None] = announced) -> None:
-    """Serve until SIGINT or SIGTERM; requests under way are finished first."""
+    """Serve until SIGINT or SIGTERM; requests under way are finished first.
+
+    Raises InvalidConfig for an address beyond this machine where nobody needs a key.
+    """
+    check_exposure(settings)
     lines = logs.begin(settings.server)
     try:
         server(Engine(settings), announce).run()

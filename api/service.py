@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 from litestar import Request
 from litestar.response.base import ASGIResponse
+from litestar.types import Scope
 
 from api.account import Account, Accounts, account_of
+from api.guard import Guard
 from api.request_id import request_id
 from api.warmup import Warmup
 from api.workers import Workers
 from rag.assemble import Engine
+from rag.keys import Key
+from rag.views import Views
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +48,7 @@ class Service:
     scraper  reads what /metrics shows, also while all others are busy
     accounts of the requests, for whoever counts or logs them
     job_counts  jobs by state, for whoever knows them to put here
+    guard    who gets in;  a key's requests see the service of ``seen_by``, the same with what is theirs as engine
     """
 
     engine: Engine
@@ -52,14 +58,25 @@ class Service:
     accounts: Accounts = field(init=False, default_factory=Accounts)
     warmup: Warmup = field(init=False)
     job_counts: Callable[[], Mapping[str, float]] = field(init=False, default=dict)
+    guard: Guard = field(init=False)
+    views: Views = field(init=False)
+    _watching: asyncio.Task[None] | None = field(init=False, default=None)
     _warming: asyncio.Task[None] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         server = self.engine.settings.server
-        self.workers = Workers(server.threads, server.queue)
+        self.workers = Workers(server.threads, server.queue, seconds=server.deadline_ms / 1e3)
         self.writers = Workers(1, server.queue, name="writer")
         self.scraper = Workers(1, 8, name="scraper")
         self.warmup = Warmup(self.engine)
+        self.guard = Guard(self.engine.settings)
+        self.views = Views(self.engine)
+
+    def seen_by(self, key: Key) -> Service:
+        """This service with nothing but what the key may see."""
+        view = copy(self)
+        view.engine = self.views.of(key.tenant, key.collections)
+        return view
 
     async def start(self) -> None:
         self.workers.start()
@@ -67,11 +84,15 @@ class Service:
         self.scraper.start()
         self._warming = asyncio.create_task(self.writers.run(self.warmup.run))
         self._warming.add_done_callback(_report)
+        self._watching = asyncio.create_task(self.guard.watch())
 
     async def close(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
         await self.writers.close()
         await self.workers.close()
         await self.scraper.close()
+        self.views.close()
         self.engine.caching.close()
 
 
@@ -80,9 +101,23 @@ def _report(warming: asyncio.Task[None]) -> None:
         log.error("warm-up failed", exc_info=error)
 
 
+_SEEN = "kvasir_service"
+
+
+def see_as(scope: Scope, service: Service) -> None:
+    """Have the request see this service in place of the whole one."""
+    scope["state"][_SEEN] = service
+
+
 def service_of(request: Connection) -> Service:
-    service: Service = request.app.state.service
-    return service
+    """The service as the request may see it: its engine holds no other tenant's collections."""
+    return service_in(request.scope, request.app.state.service)
+
+
+def service_in(scope: Scope, whole: Service) -> Service:
+    """The same for those who have no Request: mounted applications."""
+    seen: Service = scope["state"].get(_SEEN, whole)
+    return seen
 
 
 def call_of(request: Connection, body: bytes) -> Call:

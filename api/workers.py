@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from rag.errors import Overloaded
-from rag.runtime.meter import cancelled
+from rag.errors import DeadlineExceeded, Overloaded
+from rag.runtime.meter import cancelled, deadline, seconds_left
 
 T = TypeVar("T")
 Emit = Callable[[bytes], None]
@@ -34,7 +35,9 @@ class Workers:
     tell is put aside and fetched in one go: many results, one wake-up of the loop.
     """
 
-    def __init__(self, threads: int, queue: int, *, name: str = "worker") -> None:
+    def __init__(self, threads: int, queue: int, *, name: str = "worker", seconds: float = 0.0) -> None:
+        """``seconds``  time for work that its request gives no deadline, from when it was taken on; 0 for any."""
+        self.seconds = seconds
         self.limit = threads + queue
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._told: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
@@ -75,7 +78,8 @@ class Workers:
     def submit(self, work: Callable[[], T]) -> asyncio.Future[T]:
         """The same, for whoever does not wait here."""
         future: asyncio.Future[T] = self._running_loop().create_future()
-        self._take_on(lambda: self._settle(future, work))
+        until = self._until()
+        self._take_on(lambda: self._settle(future, work, until))
         return future
 
     async def stream(
@@ -109,7 +113,8 @@ class Workers:
 
         ended: asyncio.Future[None] = self._running_loop().create_future()
         ended.add_done_callback(lambda _: queue.put_nowait(None))
-        self._take_on(lambda: self._settle(ended, job))
+        until = self._until()
+        self._take_on(lambda: self._settle(ended, job, until))
         try:
             while (piece := await queue.get()) is not None:
                 begun = True
@@ -121,6 +126,11 @@ class Workers:
         finally:
             gone.set()
             ended.add_done_callback(_look_at)
+
+    def _until(self) -> float | None:
+        """The deadline of the request that this is called for."""
+        until = deadline.get()
+        return until if until is not None or not self.seconds else time.perf_counter() + self.seconds
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         assert self._loop is not None, "workers are started before they are given work"
@@ -154,10 +164,13 @@ class Workers:
         while (job := self._jobs.get()) is not None:
             job()
 
-    def _settle(self, future: asyncio.Future[T], work: Callable[[], T]) -> None:
+    def _settle(self, future: asyncio.Future[T], work: Callable[[], T], until: float | None) -> None:
         result, failure = None, None
         cancelled.set(future.cancelled)  # a language model stops where nobody waits any more
+        deadline.set(until)
         try:
+            if seconds_left() == 0:
+                raise DeadlineExceeded("the deadline passed while the request waited for a worker; allow it more time")
             if not future.cancelled():
                 result = work()
         except Exception as error:  # noqa: BLE001 - the thread's outermost frame: the error is raised where it is awaited

@@ -11,12 +11,14 @@ from pathlib import Path
 from indexes.errors import StorageFull
 
 
-def write_atomic(path: Path, content: bytes) -> None:
-    """Readers see the old content or the new, never a part."""
+def write_atomic(path: Path, content: bytes, *, private: bool = False) -> None:
+    """Readers see the old content or the new, never a part; a ``private`` file is readable by its owner only."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with space_needed(path.parent):
         try:
-            with beside.open("wb") as file:
+            if private:
+                beside.unlink(missing_ok=True)
+            with open(beside, "wb", opener=_private if private else None) as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
@@ -25,6 +27,10 @@ def write_atomic(path: Path, content: bytes) -> None:
             beside.unlink(missing_ok=True)
             raise
         sync_directory(path.parent)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_EXCL, 0o600)
 
 
 def sync_directory(path: Path) -> None:

@@ -130,7 +130,7 @@ class Engine:
         Raises InvalidConfig for an unknown name, a model that is missing, or heads that are not known.
         """
         chosen = self.settings.reranker(name, model)
-        made = self._reranker(chosen, depth, limits)
+        made = self._reranker(chosen, depth, limits.within(self.settings.server.rerank_deadline_ms))
         if not chosen.first_stage:
             return made
         from rag.reranking.mixed import MixedReranker
@@ -328,15 +328,23 @@ class Engine:
         from rag.generation.local import Local
         from rag.kv.reader import CachedReader
         from rag.language_model import LanguageModel
-        from rag.runtime.batch_decode import BatchDecode
 
         model = self.language_model()
         if not isinstance(model, LanguageModel):
             raise InvalidConfig(f"{model.name!r} writes no answers; name a language model in [model], or give --model")
+        reader = self.caching.reader("")
+        return Local(reader if isinstance(reader, CachedReader) else model, self._decoder(), self.settings.generation)
+
+    def _decoder(self) -> BatchDecode:
+        """What writes the answers of all pipelines, several at once."""
+        from rag.language_model import LanguageModel
+        from rag.runtime.batch_decode import BatchDecode
+
+        model = self.language_model()
+        assert isinstance(model, LanguageModel), "who asks has looked"
         with self._lock:
             self._batch = self._batch or BatchDecode(model, self.settings.generation.rows)
-        reader = self.caching.reader("")
-        return Local(reader if isinstance(reader, CachedReader) else model, self._batch, self.settings.generation)
+            return self._batch
 
     def _extractive(self) -> Generator:
         from rag.generation.extractive import Extractive

@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,9 +52,14 @@ class Forgotten:
 class Caching:
     """What of [cache] a process has open. Threads may share it; nothing is opened before it is asked for."""
 
-    def __init__(self, settings: Settings, model: Callable[[str], Reader]) -> None:
-        """``model`` gives a language model by name, "" for the configured one."""
-        self._settings, self._model = settings, model
+    def __init__(
+        self, settings: Settings, model: Callable[[str], Reader], *, of: Caching | None = None, tenant: str = ""
+    ) -> None:
+        """``model`` gives a language model by name, "" for the configured one.
+
+        of, tenant  the same store under names of this tenant: nobody else's states are found, nor can it find theirs
+        """
+        self._settings, self._model, self._of, self._tenant = settings, model, of, tenant
         self._home = settings.home.expanduser()
         self._lock = threading.RLock()
         self._config: CacheConfig | None = None
@@ -64,6 +70,8 @@ class Caching:
     @property
     def config(self) -> CacheConfig:
         """[cache] with its store decided. Raises InvalidConfig."""
+        if self._of is not None:
+            return self._of.config
         with self._lock:
             if self._config is None:
                 from rag.kv.opening import open_store
@@ -77,6 +85,8 @@ class Caching:
     @property
     def store(self) -> TieredStore | None:
         """Where states are kept, None for nowhere. Raises InvalidConfig."""
+        if self._of is not None:
+            return self._of.store
         return self._store if self.config else None
 
     def looked(self) -> dict[str, tuple[int, int]]:
@@ -142,7 +152,7 @@ class Caching:
                     lead_of,
                     self.store,
                     config.scheme,
-                    tenant=config.tenant,
+                    tenant=_salt(config.tenant, self._tenant),
                     secret=config.hmac_key,
                     narrow=lambda library: gate.passes(library, STORED),
                     costs=LoadCosts() if config.loading == "auto" else None,
@@ -288,6 +298,13 @@ class Caching:
             self._home.mkdir(parents=True, exist_ok=True)
             with file.open("a", encoding="utf-8") as handle:
                 handle.write(f"{name}\n")
+
+
+def _salt(secret: str, tenant: str) -> str:
+    """What sets the names of a tenant's states apart: keyed with the secret of [cache] where there is one."""
+    if not tenant:
+        return secret
+    return blake2b(tenant.encode(), key=blake2b(secret.encode()).digest(), digest_size=16).hexdigest()
 
 
 def _without_places(error: Exception) -> str:

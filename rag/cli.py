@@ -10,6 +10,7 @@ import typer
 
 from rag.cli_cache import cache
 from rag.cli_calibrate import calibrate
+from rag.cli_keys import keys
 from rag.cli_language_models import info, use
 from rag.cli_models import models, verify
 from rag.cli_options import Config, FilterText, Home, Json, ModelName, PipelineName, Sets, engine_of
@@ -29,6 +30,7 @@ models.command("info")(info)
 models.command("use")(use)
 app.add_typer(models, name="models")
 app.add_typer(cache, name="cache")
+app.add_typer(keys, name="keys")
 app.add_typer(verify, name="verify")
 
 

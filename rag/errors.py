@@ -10,6 +10,7 @@ KvasirError
 |- ModelOutOfMemory           a prompt does not fit into the memory that is left
 |- BadCache                   stored states that are damaged, or not those that were asked for: a miss
 |- CacheUnavailable           a store of states that does not answer, or takes nothing more
+|- DeadlineExceeded           the request's deadline passed before anything was done
 |- GeneratorUnavailable       the engine, or the local model, gives no answer; the pipeline falls back
 '- Overloaded                 the queue is full; come back in ``retry_after`` seconds
 """
@@ -41,6 +42,7 @@ __all__ = [
     "CollectionError",
     "CollectionExists",
     "CollectionNotFound",
+    "DeadlineExceeded",
     "DuplicateDocument",
     "EncoderMismatch",
     "FormatNotSupported",
@@ -86,6 +88,10 @@ class BadCache(KvasirError):
 
 class CacheUnavailable(KvasirError):
     """A store of states that does not answer, or that has no room."""
+
+
+class DeadlineExceeded(KvasirError):
+    """The request's deadline passed before there was anything to answer with."""
 
 
 class GeneratorUnavailable(KvasirError):

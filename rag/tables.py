@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -29,6 +30,9 @@ SORTS = {
 
 CACHE_MODES = ("off", "auto", "full", "prefix", "independent", "ape", "link", "blend", "craft")
 """How cached states of passages are put together; a number may follow, as in link-16 (rag.kv.modes)."""
+
+
+_ORIGIN = re.compile(r"\*|https?://[A-Za-z0-9.\-\[\]:]+")
 
 
 def in_range(name: str, value: float, low: float, high: float) -> None:
@@ -286,6 +290,13 @@ class ServerConfig:
     max_rerank_documents, max_rerank_chars  passages of one request to rerank, and characters of all of them together
     log      a line a request on standard error: text, json or off;  log_level  debug, info, warning or error
     log_queries  lines hold the questions too;  tracing  send OpenTelemetry spans where OTEL_* says (extra: tracing)
+    deadline_ms  time for a request that names none by X-Request-Deadline-Ms, and the most it can name; 0 for any time.
+                 Where it is over, language models stop and the best so far is the answer
+    rerank_deadline_ms  time for a reranker's language model, whatever pipeline or request allow, 0 for any time;
+                 answers have ``timeout`` in [generation] and [remote]
+    open         without keys, listen beyond this machine all the same: whoever reaches the port may do everything
+    open_metrics  /metrics needs no key
+    origins      web pages that may call the server, as https://app.example.com; "*" for all. None: CORS is off
     """
 
     host: str = "127.0.0.1"
@@ -300,6 +311,11 @@ class ServerConfig:
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_queries: bool = False
     tracing: bool = False
+    deadline_ms: float = 0.0
+    rerank_deadline_ms: float = 0.0
+    open: bool = False
+    open_metrics: bool = False
+    origins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         in_range("server.port", self.port, 0, 65535)
@@ -309,6 +325,11 @@ class ServerConfig:
         in_range("server.max_documents", self.max_documents, 1, 1_000_000)
         in_range("server.max_rerank_documents", self.max_rerank_documents, 1, MAX_K)
         in_range("server.max_rerank_chars", self.max_rerank_chars, 1, 1_000_000_000)
+        in_range("server.deadline_ms", self.deadline_ms, 0, MAX_DEADLINE_MS)
+        in_range("server.rerank_deadline_ms", self.rerank_deadline_ms, 0, MAX_DEADLINE_MS)
+        for origin in self.origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise InvalidConfig(f'server.origins: {origin!r} is none; write https://app.example.com, or "*"')
 
     @property
     def threads(self) -> int:

@@ -101,6 +101,7 @@ def test_the_defaults_are_the_servers_own() -> None:
         environ={
             "KVASIR_HOME": "/data",
             "KVASIR_SERVER__HOST": "0.0.0.0",
+            "KVASIR_SERVER__OPEN": "true",
             "KVASIR_REDIS_URL": "redis://redis:6379/0",
         }
     )
@@ -117,8 +118,9 @@ def _value(settings: Settings, knob: str) -> object:
 
 @pytest.mark.parametrize("knob", [knob for knob in _knobs() if knob not in FOR_COMPOSE])
 def test_every_knob_is_a_setting_and_reaches_the_server(knob: str) -> None:
-    if knob == "KVASIR_REDIS_URL" or knob in ("KVASIR_SERVER__HOST", "KVASIR_SERVER__PORT"):
-        assert str(_value(load_settings(environ=environment({})), knob)) == environment({})[knob]
+    if knob == "KVASIR_REDIS_URL" or knob in ("KVASIR_SERVER__HOST", "KVASIR_SERVER__PORT", "KVASIR_SERVER__OPEN"):
+        found = _value(load_settings(environ=environment({})), knob)
+        assert (str(found).lower() if isinstance(found, bool) else str(found)) == environment({})[knob]
         return
     before = _value(load_settings(environ=environment({})), knob)
     others = {

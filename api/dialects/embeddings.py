@@ -10,6 +10,7 @@ import numpy as np
 from litestar import post
 from litestar.response.base import ASGIResponse
 
+from api.access import READ
 from api.bodies import decode
 from api.dialects.answering import answering
 from api.dialects.failures import HANDLERS, NothingGiven, speak_tei
@@ -39,6 +40,7 @@ TEI_EXAMPLES = {"One text": {"inputs": "Plants make sugar.", "truncate": True}}
 @post(
     "/v1/embeddings",
     status_code=200,
+    opt=READ,
     summary="Embed texts",
     description="A vector of unit length for each text, by the server's text encoder; long texts are cut.",
     operation_class=documented(EmbeddingsRequest, EXAMPLES, {200: (EmbeddingsResponse,)}),
@@ -50,6 +52,7 @@ async def embeddings(request: Connection) -> ASGIResponse:
 @post(
     "/embed",
     status_code=200,
+    opt=READ,
     summary="Embed texts, for TEI's clients",
     description="An array with a vector of unit length for each text; errors are TEI's.",
     operation_class=documented(EmbedRequest, TEI_EXAMPLES, {200: (list[list[float]],)}, dialects=True),

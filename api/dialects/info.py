@@ -8,6 +8,7 @@ import msgspec
 from litestar import get
 from litestar.response.base import ASGIResponse
 
+from api.access import READ
 from api.dialects.tei_schemas import TeiInfo, TeiLabels, TeiModelType
 from api.openapi import documented
 from api.service import JSON, Connection, service_of
@@ -19,6 +20,7 @@ _PASSAGE_TOKENS = {"icr": 512, "sentences": 512, "cross-encoder": 512}
 
 @get(
     "/info",
+    opt=READ,
     summary="The default reranker, for TEI's clients",
     description="Which reranker answers a request that names none, and the limits of a request.",
     operation_class=documented(None, {}, {200: (TeiInfo,)}, errors=(500,)),

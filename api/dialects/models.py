@@ -6,6 +6,7 @@ from litestar import get
 from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 
+from api.access import READ
 from api.dialects.model_names import models
 from api.dialects.openai_schemas import Model, ModelList
 from api.errors import ModelNotFound
@@ -16,6 +17,7 @@ from rag.tables import nearest
 
 @get(
     "/v1/models",
+    opt=READ,
     summary="List the models",
     description="Rerankers for `/v1/rerank`, the encoder for `/v1/embeddings`, and for `/v1/chat/completions` every "
     "collection as `kvasir/COLLECTION` or `kvasir/COLLECTION/PIPELINE`.",
@@ -27,6 +29,7 @@ async def list_models(request: Connection) -> ASGIResponse:
 
 @get(
     "/v1/models/{model_id:path}",
+    opt=READ,
     summary="One model",
     description="The model of that name.",
     operation_class=documented(None, {}, {200: (Model,)}, errors=(404, 429, 500, 503)),

@@ -9,6 +9,7 @@ import msgspec
 from litestar import post
 from litestar.response.base import ASGIResponse
 
+from api.access import READ
 from api.bodies import decode
 from api.dialects.answering import answering
 from api.dialects.openai_schemas import Score, ScoreRequest, ScoreResponse
@@ -31,6 +32,7 @@ EXAMPLES = {
 @post(
     ["/score", "/v1/score"],
     status_code=200,
+    opt=READ,
     summary="Score texts against a text",
     description="How relevant each text is to one, or each to its own where there are as many of both. Rerankers that "
     "only order give the place in the order, and score no pairs.",

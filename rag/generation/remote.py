@@ -16,6 +16,7 @@ from rag.generation.citations import settled
 from rag.generation.prefix_tree import PrefixTree
 from rag.generation.prompt import NOT_FOUND, messages
 from rag.protocols import Generator
+from rag.runtime.meter import seconds_left
 from rag.values import Answer, Context, Query, StageReport, Usage
 
 
@@ -90,13 +91,17 @@ class Remote(Generator):
         }
         headers = {"Authorization": f"Bearer {self.config.api_key}"} if self.config.api_key else {}
         url = f"{self.config.base_url.rstrip('/')}/chat/completions"
-        timeout = httpx.Timeout(self.config.timeout, connect=min(5.0, self.config.timeout))
+        left = seconds_left()
+        if left == 0:
+            raise GeneratorUnavailable("the request's deadline is past; nothing was asked of the engine")
+        seconds = self.config.timeout if left is None else min(left, self.config.timeout)
+        timeout = httpx.Timeout(seconds, connect=min(5.0, seconds))
         try:
             with httpx.stream("POST", url, json=body, headers=headers, timeout=timeout) as response:
                 if response.status_code != 200:
                     reason = response.read()[:200].decode("utf-8", "replace")
                     raise GeneratorUnavailable(f"{url} answered {response.status_code}: {reason}")
-                yield from _whole(response.iter_lines(), url)
+                yield from _whole(_in_time(response.iter_lines()), url)
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # UnicodeError: no header can hold the key
             raise GeneratorUnavailable(f"{url} did not answer ({type(error).__name__}: {error})") from error
 
@@ -134,6 +139,14 @@ def _whole(lines: Iterator[str], url: str) -> Iterator[str | Usage | _Finish]:
             yield event
     if not finished:
         raise GeneratorUnavailable(f"{url} broke off, or sent what is no stream of chat completions")
+
+
+def _in_time(lines: Iterator[str]) -> Iterator[str]:
+    """The lines until the request's deadline. Raises GeneratorUnavailable at the first that comes later."""
+    for line in lines:
+        if seconds_left() == 0:
+            raise GeneratorUnavailable("the request's deadline passed while the engine wrote")
+        yield line
 
 
 def _read(line: str) -> Iterator[str | Usage | _Finish]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rag.errors import KvasirError
 
@@ -25,9 +25,23 @@ class Limits:
     deadline_ms: float = 0.0
     max_prefill_tokens: int = 0
 
+    def within(self, deadline_ms: float) -> Limits:
+        """These, with a deadline that is no later; 0 sets none."""
+        nearest = min(filter(None, (self.deadline_ms, deadline_ms)), default=0.0)
+        return self if nearest == self.deadline_ms else replace(self, deadline_ms=nearest)
+
 
 cancelled: ContextVar[Callable[[], bool] | None] = ContextVar("cancelled", default=None)
 """Says whether the request this thread works for has been given up by its caller."""
+
+deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
+"""When the request this thread works for has to be answered, a time.perf_counter reading; None for whenever."""
+
+
+def seconds_left() -> float | None:
+    """Until the deadline of the request this thread works for, at least 0; None for any time."""
+    until = deadline.get()
+    return None if until is None else max(0.0, until - time.perf_counter())
 
 
 @dataclass(slots=True)
@@ -81,12 +95,16 @@ class Meter:
     peak_bytes: int = 0
     reuse: Reuse = field(default_factory=Reuse)
     gone: Callable[[], bool] | None = field(default_factory=cancelled.get)
+    until: float | None = field(default_factory=deadline.get)
 
     def allow(self, tokens: int = 0) -> None:
         """Called before every forward pass of ``tokens``. Raises OutOfBudget, Cancelled."""
         if self.gone is not None and self.gone():
             raise Cancelled("the request was given up by its caller")
-        spent = (time.perf_counter() - self.started) * 1e3
+        now = time.perf_counter()
+        if self.until is not None and now >= self.until:
+            raise OutOfBudget("the request's deadline is past")
+        spent = (now - self.started) * 1e3
         if self.limits.deadline_ms and spent >= self.limits.deadline_ms:
             raise OutOfBudget(f"deadline_ms = {self.limits.deadline_ms:g} is used up")
         if self.limits.max_prefill_tokens and self.prefill + tokens > self.limits.max_prefill_tokens:

@@ -11,6 +11,7 @@ from litestar.testing import TestClient
 
 from api.app import create_app
 from rag.config import CacheConfig, ModelConfig
+from rag.keys import KeyFile
 from tests.api.conftest import MakeEngine
 from tests.redis_server import RedisServer
 from tests.tiny_models import one_thread, saved
@@ -87,3 +88,17 @@ def test_a_redis_that_is_down_degrades_nothing_and_is_named(home: Path, make_eng
             assert "127.0.0.1" not in deleted["cache_trouble"] + " ".join(found["trace"]["notes"])
             dropped = client.delete("/v1/collections/demo").json()
             assert "may still be stored" in dropped["cache_trouble"]
+
+
+def test_tenants_find_nothing_that_another_had_read(home: Path, make_engine: MakeEngine) -> None:
+    """What the first asks again comes from its states; the second, asking the same, has everything read anew."""
+    file = KeyFile(home)
+    keys = {name: {"x-api-key": file.create(name, "read", tenant=name)[1]} for name in ("a", "b")}
+    body = {"model": "icr", "query": QUERY, "documents": ["The moon makes tides.", "Yeast makes dough rise."]}
+    with TestClient(create_app(make_engine(home, **settings()))) as client:
+        asked = {who: client.post("/v1/rerank", json=body, headers=keys[who[0]]).json() for who in ("a1", "a2", "b1")}
+    assert asked["a1"]["results"] == asked["a2"]["results"] == asked["b1"]["results"]
+    reused = {who: answer["trace"]["reused"] for who, answer in asked.items()}
+    computed = {who: answer["trace"]["tokens"] for who, answer in asked.items()}
+    assert reused["a2"] > reused["a1"] == reused["b1"]
+    assert computed["a2"] < computed["a1"] == computed["b1"]

@@ -27,6 +27,7 @@ STATUS = {
     "CollectionError": 500,
     "CollectionExists": 409,
     "CollectionNotFound": 404,
+    "DeadlineExceeded": 504,
     "DuplicateDocument": 422,
     "EncoderMismatch": 409,
     "FormatNotSupported": 409,

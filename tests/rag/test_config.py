@@ -66,6 +66,7 @@ OTHER: dict[str, Any] = {
     "max_documents": 9, "retrieve": ("bm25",), "fuse": "zscore", "weights": (0.25, 0.75), "depth": 99, "alpha": 0.25,
     "rerank": "none", "rerank_model": "some/model", "rerank_depth": 9, "select": "mmr", "mmr_lambda": 0.25,
     "order": "document", "k": 9, "budget": 99, "generate": "remote",
+    "deadline_ms": 9.5, "open": True, "open_metrics": True, "origins": ("https://a.example",),
     "rerank_deadline_ms": 9.5, "rerank_max_prefill_tokens": 9, "max_rerank_documents": 9, "max_rerank_chars": 9,
     "name": "lexical", "kind": "icr", "heads": "some-heads", "late": "QA", "best_last": False, "sort": "sliding",
     "group": 9, "window": 15, "stride": 9, "first_stage": 0.25,
