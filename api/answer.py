@@ -40,7 +40,7 @@ EXAMPLES = {
     "Sources by search": {"collection": "demo", "question": "What pumps blood?", "selector": "search", "budget": 300},
 }
 
-_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
 @post(
@@ -70,7 +70,7 @@ async def answer(request: Connection) -> ASGIResponse:
         return event("error", problem)
 
     pieces = await service.workers.stream(lambda emit: _Asking.of(call, asked).streamed(emit), broken_off)
-    return ASGIStreamingResponse(iterator=pieces, media_type="text/event-stream", headers=_HEADERS)
+    return ASGIStreamingResponse(iterator=pieces, media_type="text/event-stream", headers=STREAM_HEADERS)
 
 
 def event(name: str, data: object) -> bytes:

@@ -11,6 +11,7 @@ from litestar.exceptions import HTTPException
 
 from api.answer import answer
 from api.collections import collection_status, create_collection, drop_collection, list_collections
+from api.dialects.chat import chat
 from api.dialects.embeddings import embed, embeddings
 from api.dialects.info import info
 from api.dialects.models import list_models, read_model
@@ -42,6 +43,7 @@ ROUTES = (
     embed,
     list_models,
     read_model,
+    chat,
     list_collections,
     create_collection,
     collection_status,

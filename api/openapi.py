@@ -14,7 +14,7 @@ from litestar.openapi.spec import Operation
 
 from api.access import READ
 from api.dialects.tei_schemas import TeiError
-from api.schemas import Problem
+from api.schemas import ErrorDetail, Problem
 
 Structs = tuple[Any, ...]
 """Struct types, lists of them, and lists of lists of numbers."""
@@ -42,18 +42,18 @@ def documented(
     responses: Mapping[int, Structs],
     *,
     errors: tuple[int, ...] = _ERRORS,
-    events: bool = False,
+    events: bool | type[msgspec.Struct] = False,
     dialects: bool = False,
 ) -> type[Operation]:
     """An operation with a request body, its examples, its responses and the errors' one shape.
 
-    events  it can also answer with server-sent events;  dialects  errors can also have TEI's shape
+    events    it can also answer with server-sent events, named ones or such structs
+    dialects  errors can also have TEI's shape
     """
     answers = {str(status): _response(status, structs, events) for status, structs in responses.items()}
     failures = {str(status): _failure(status, dialects) for status in (*errors, *((424,) if dialects else ()))}
     _described.update(kind for structs in responses.values() for kind in map(_struct_of, structs) if kind)
-    if body is not None:
-        _described.add(body)
+    _described.update(kind for kind in (body, events) if kind is not None and not isinstance(kind, bool))
 
     class Documented(Operation):
         def to_schema(self) -> dict[str, Any]:
@@ -82,12 +82,24 @@ def plain(media_type: str) -> type[Operation]:
     return Plain
 
 
-def _response(status: int, structs: Structs, events: bool) -> dict[str, Any]:
+def _response(status: int, structs: Structs, events: bool | type[msgspec.Struct]) -> dict[str, Any]:
     refs = [_ref(kind) for kind in structs]
     content: dict[str, Any] = {"application/json": {"schema": refs[0] if len(refs) == 1 else {"anyOf": refs}}}
     if events:
-        content["text/event-stream"] = {"schema": _EVENT}
+        content["text/event-stream"] = {"schema": _EVENT if events is True else _unnamed(events)}
     return {"description": HTTPStatus(status).phrase, "content": content}
+
+
+def _unnamed(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """An event whose data is such a struct, or an error; a last one says [DONE]."""
+    broken = {"type": "object", "required": ["error"], "properties": {"error": _ref(ErrorDetail)}}
+    content = {"anyOf": [_ref(kind), broken]}
+    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": content}
+    return {
+        "type": "object",
+        "required": ["data"],
+        "properties": {"data": {"anyOf": [data, {"const": "[DONE]"}]}},
+    }
 
 
 def _failure(status: int, dialects: bool = False) -> dict[str, Any]:

@@ -205,6 +205,7 @@ class Answer:
     """An answer with its sources.
 
     found  False where no source supports an answer; ``text`` then says so and cites nothing
+    cut    True where a limit of tokens or time ended it
     """
 
     text: str
@@ -215,3 +216,4 @@ class Answer:
     generator: str
     report: StageReport
     notes: tuple[str, ...] = field(default=())
+    cut: bool = False

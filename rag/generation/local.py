@@ -97,7 +97,8 @@ class Local(Generator):
             notes.append(f"the model stopped early (timeout); timeout is {self.config.timeout:g} s")
         usage = Usage(len(form.prompt.ids), course.tokens)
         report = self._report(course, time.perf_counter() - started, len(context.hits), len(citations), form.notes)
-        yield Answer(text, found, citations, context, usage, self._name, report, tuple(notes))
+        cut = course.finish != "stop"
+        yield Answer(text, found, citations, context, usage, self._name, report, tuple(notes), cut)
 
     def _pieces(self, form: Written, most: int, course: _Course) -> Iterator[str]:
         text = TextStream(self.reader.tokenizer, self.config.stop)

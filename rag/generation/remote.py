@@ -67,7 +67,8 @@ class Remote(Generator):
             usage.prompt_tokens,
             notes=_said(query, context, known, usage.prompt_tokens),
         )
-        yield Answer(text, found, citations, context, usage, self.config.model, report, tuple(notes))
+        name, cut = self.config.model, finish == "length"
+        yield Answer(text, found, citations, context, usage, name, report, tuple(notes), cut)
 
     def _laid_out(self, context: Context) -> tuple[Context, int]:
         """The sources as they are sent, and how many of the first an earlier prompt began with."""
