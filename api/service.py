@@ -18,7 +18,7 @@ from api.account import Account, Accounts, account_of
 from api.guard import Guard
 from api.request_id import request_id
 from api.warmup import Warmup
-from api.workers import Workers
+from api.workers import SPARES, Workers
 from rag.assemble import Engine
 from rag.keys import Key
 from rag.views import Views
@@ -65,7 +65,13 @@ class Service:
 
     def __post_init__(self) -> None:
         server = self.engine.settings.server
-        self.workers = Workers(server.threads, server.queue, seconds=server.deadline_ms / 1e3)
+        self.workers = Workers(
+            server.threads,
+            server.queue,
+            seconds=server.deadline_ms / 1e3,
+            max_wait=server.max_wait_ms / 1e3,
+            spares=SPARES,
+        )
         self.writers = Workers(1, server.queue, name="writer")
         self.scraper = Workers(1, 8, name="scraper")
         self.warmup = Warmup(self.engine)

@@ -285,7 +285,8 @@ class ServerConfig:
     """[server] What ``kvasir serve`` listens on and takes in.
 
     host, port  the address; port 0 takes a free one
-    workers  threads that do the work;  queue  requests that may wait for them, more are told to come back
+    workers  threads that do the work;  queue  requests that may wait for them, more are told to come back, and so are
+    those that would wait longer than max_wait_ms, 0 for no such limit
     max_body_mb, max_documents  the largest request, and the most documents in one
     max_rerank_documents, max_rerank_chars  passages of one request to rerank, and characters of all of them together
     log      a line a request on standard error: text, json or off;  log_level  debug, info, warning or error
@@ -303,6 +304,7 @@ class ServerConfig:
     port: int = 8080
     workers: int = 0
     queue: int = 256
+    max_wait_ms: float = 10_000.0
     max_body_mb: int = 32
     max_documents: int = 10_000
     max_rerank_documents: int = 1000
@@ -321,6 +323,7 @@ class ServerConfig:
         in_range("server.port", self.port, 0, 65535)
         in_range("server.workers", self.workers, 0, 256)
         in_range("server.queue", self.queue, 1, 100_000)
+        in_range("server.max_wait_ms", self.max_wait_ms, 0, MAX_DEADLINE_MS)
         in_range("server.max_body_mb", self.max_body_mb, 1, 4096)
         in_range("server.max_documents", self.max_documents, 1, 1_000_000)
         in_range("server.max_rerank_documents", self.max_rerank_documents, 1, MAX_K)

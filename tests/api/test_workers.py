@@ -11,6 +11,7 @@ from functools import partial
 import pytest
 
 from api.workers import Abandoned, Emit, Workers
+from rag.batching import lending
 from rag.errors import InvalidQuery, Overloaded
 
 
@@ -196,3 +197,61 @@ def test_closing_finishes_what_was_taken_on() -> None:
 
     asyncio.run(main())
     assert done == [0, 1, 2, 3, 4]
+
+
+def test_a_thread_that_waits_for_a_model_lends_its_place() -> None:
+    """One place: eight jobs that wait for each other can only end together if each lends it."""
+    together = threading.Barrier(8, timeout=20)
+
+    def wait(n: int) -> int:
+        with lending.get()():
+            together.wait()
+        return n
+
+    async def main() -> None:
+        workers = Workers(1, 100, spares=7)
+        workers.start()
+        for _ in range(5):
+            assert await asyncio.gather(*(workers.run(partial(wait, n)) for n in range(8))) == list(range(8))
+        running: list[int] = []
+        most: list[int] = []
+
+        def count() -> None:
+            running.append(1)
+            most.append(len(running))
+            time.sleep(0.01)
+            running.pop()
+
+        await asyncio.gather(*(workers.run(count) for _ in range(40)))
+        assert most[-20:] == [1] * 20, "the places are handed back: one thread works at a time again"
+        assert len(workers._threads) == 8
+        await workers.close()
+        assert not any(thread.is_alive() for thread in workers._threads)
+
+    asyncio.run(main())
+
+
+def test_who_would_wait_too_long_is_refused_with_the_time_and_once_nobody_waits_all_is_forgotten() -> None:
+    async def main() -> None:
+        workers = Workers(1, 1000, max_wait=0.5)
+        workers.start()
+        held = [workers.submit(partial(time.sleep, 0.05)) for _ in range(9)]
+        await asyncio.gather(*held[:5])
+        assert 0.05 <= workers._interval < 0.3
+        held += [workers.submit(partial(time.sleep, 0.05)) for _ in range(2)]
+        refused = None
+        for _ in range(20):
+            try:
+                held.append(workers.submit(partial(time.sleep, 0.05)))
+            except Overloaded as error:
+                refused = error
+        assert refused is not None
+        assert "the limit is 0.5 s (server.max_wait_ms)" in str(refused)
+        assert refused.retry_after >= 1
+        assert workers.expected_wait <= 0.5 + 2 * workers._interval
+        await asyncio.gather(*held)
+        assert workers.expected_wait == 0.0
+        await asyncio.gather(*(workers.run(lambda: None) for _ in range(50)))
+        await workers.close()
+
+    asyncio.run(main())

@@ -62,7 +62,7 @@ OTHER: dict[str, Any] = {
     "java_heap_mb": 512, "vectors": "hnsw", "exact_up_to": 9, "hnsw_m": 16, "hnsw_ef_construction": 99,
     "hnsw_ef_search": 99, "ivf_lists": 9, "ivf_probes": 9, "pq_bytes": 32, "verify": False,
     "chunk_cache_mb": 9, "base_url": "http://engine/v1", "api_key_env": "MY_KEY", "timeout": 9.5, "max_tokens": 99,
-    "temperature": 0.5, "host": "0.0.0.0", "port": 9999, "workers": 9, "queue": 9, "max_body_mb": 9,
+    "temperature": 0.5, "host": "0.0.0.0", "port": 9999, "workers": 9, "queue": 9, "max_wait_ms": 9.0, "max_body_mb": 9,
     "max_documents": 9, "retrieve": ("bm25",), "fuse": "zscore", "weights": (0.25, 0.75), "depth": 99, "alpha": 0.25,
     "rerank": "none", "rerank_model": "some/model", "rerank_depth": 9, "select": "mmr", "mmr_lambda": 0.25,
     "order": "document", "k": 9, "budget": 99, "generate": "remote",
