@@ -46,7 +46,7 @@ class Engine:
         self._cross_encoders: dict[str, CrossEncoderModel] = {}
         self._language_models: dict[str, Reader] = {}
         self._calibrations: CalibrationCache | None = None
-        self.caching = Caching(settings, self.language_model)
+        self.caching = Caching(settings, self.language_model, lambda: list(self._language_models.values()))
         self._batch: BatchDecode | None = None
         self._sent: PrefixTree | None = None
         self._pipelines: dict[tuple[str, PipelineConfig], Pipeline] = {}

@@ -53,13 +53,20 @@ class Caching:
     """What of [cache] a process has open. Threads may share it; nothing is opened before it is asked for."""
 
     def __init__(
-        self, settings: Settings, model: Callable[[str], Reader], *, of: Caching | None = None, tenant: str = ""
+        self,
+        settings: Settings,
+        model: Callable[[str], Reader],
+        opened: Callable[[], Iterable[Reader]] = tuple,
+        *,
+        of: Caching | None = None,
+        tenant: str = "",
     ) -> None:
-        """``model`` gives a language model by name, "" for the configured one.
+        """``model`` gives a language model by name, "" for the configured one; ``opened`` those the process has.
 
         of, tenant  the same store under names of this tenant: nobody else's states are found, nor can it find theirs
         """
         self._settings, self._model, self._of, self._tenant = settings, model, of, tenant
+        self._opened = opened if of is None else of._opened
         self._home = settings.home.expanduser()
         self._lock = threading.RLock()
         self._config: CacheConfig | None = None
@@ -198,6 +205,8 @@ class Caching:
         ids = [document.id for document in documents]
         replaced = self._chunks(collection, ids) if self.store is not None else []
         change = collection.add(documents, encoder)
+        if change.updated:
+            self._clear()
         forgotten = self.forget(replaced) if replaced else Forgotten()
         added = self._chunks(collection, [document.id for document in documents]) if self._settings.cache.warm else []
         return change, "; ".join(filter(None, (forgotten.trouble, self.warm(added))))
@@ -206,10 +215,13 @@ class Caching:
         """Delete documents, and what any model read of them."""
         gone = self._chunks(collection, doc_ids) if self.store is not None else []
         change = collection.delete(doc_ids)
+        if change.deleted:
+            self._clear()
         return change, self.forget(gone) if gone else Forgotten()
 
     def drop(self, collection: Collection) -> Forgotten:
         """Forget all that was read of a collection's newest version; a damaged one cannot tell what that is."""
+        self._clear()
         try:
             parts = collection.snapshot().store.iterate_chunks()
             return self.forget(chunk for part in parts for _, chunk in part)
@@ -221,6 +233,11 @@ class Caching:
         return collection.snapshot().store.chunks_of(doc_ids)
 
     # --- forgetting ---
+
+    def _clear(self) -> None:
+        """What the models of this process keep of prompts for a while goes: a deleted text may stand in them."""
+        for model in self._opened():
+            model.forget()
 
     @property
     def holds(self) -> bool:

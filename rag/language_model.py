@@ -228,6 +228,16 @@ class LanguageModel(Reader):
                 self._rows.forget()
         raise ModelOutOfMemory(f"no memory for a prompt of {tokens} tokens; shorten the list or the passages")
 
+    @property
+    def kept(self) -> int:
+        """Tokens of prompts' beginnings whose states are in memory."""
+        return self._rows.kept
+
+    def forget(self) -> None:
+        """Give up the states of prompts' beginnings, which are kept for prompts that begin alike. Waits for a turn."""
+        with self._turns.turn(Meter()):
+            self._rows.forget()
+
     def memory(self, batch: int, capacity: int, layers: int | None = None) -> KeyValues:
         """Room for the states of ``capacity`` tokens in the first ``layers`` layers."""
         return empty_states(self.model, batch, capacity, layers)

@@ -7,19 +7,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rag.errors import InvalidInput
+from rag.kv.ahead import Place, ahead
 from rag.kv.ape import correction, shared_positions, shift
 from rag.kv.blend import Deviants
 from rag.kv.capture import read_chunks
 from rag.kv.craft import Variant
 from rag.kv.modes import Mode
 from rag.kv.plan import Chunk, Ids, Piece, all_exact, pieces_of, reusable, rounding, to_compute
-from rag.kv.recompute import Place, recompute
+from rag.kv.recompute import recompute
 from rag.kv.rope import angles, check_supported, rotate_in_place
 from rag.kv.states import ChunkStates
 from rag.runtime.keyvalues import KeyValues
 from rag.runtime.meter import Meter
 
 if TYPE_CHECKING:
+    import torch
+
     from rag.language_model import LanguageModel
 
 
@@ -149,7 +152,8 @@ def _fill(
         )
         narrow = Deviants(mode, cached)
     meter.allow(len(active))
-    count, last = recompute(model, states, ids, torch.tensor(active, dtype=torch.long), meter, place, narrow)
+    with ahead(place, depth, cached_bytes(pieces), model.model.device) as placed:
+        count, last = recompute(model, states, ids, torch.tensor(active, dtype=torch.long), meter, placed, narrow)
     meter.count(-(-count // depth), passes=bool(active), held=states.bytes)
     states.length = len(ids)
     if mode.parallel:
@@ -157,6 +161,11 @@ def _fill(
         states.shift = shift([len(piece.ids) for piece in pieces[1:]])
         states.contexts = correction(mode, start, len(ids))
     return count, last
+
+
+def cached_bytes(pieces: Sequence[Piece]) -> int:
+    """Bytes of the states that are put in place."""
+    return sum(piece.states.nbytes for piece in pieces if piece.states is not None)
 
 
 def placing(model: LanguageModel, states: KeyValues, pieces: Sequence[Piece], positions: Sequence[int]) -> Place:
@@ -171,9 +180,15 @@ def placing(model: LanguageModel, states: KeyValues, pieces: Sequence[Piece], po
         for piece in known:
             assert piece.states is not None
             span = slice(piece.start, piece.stop)
-            states.keys[layer][0, :, span] = piece.states.keys[layer]
-            states.values[layer][0, :, span] = piece.states.values[layer]
+            _copy(piece.states.keys[layer], states.keys[layer][0, :, span])
+            _copy(piece.states.values[layer], states.values[layer][0, :, span])
         if known:
             rotate_in_place(states.keys[layer][:, :, :stop], rope)
 
     return place
+
+
+def _copy(source: torch.Tensor, target: torch.Tensor) -> None:
+    """To the device by way of pinned memory, which its copy engine reads without the CPU."""
+    pinned = target.is_cuda and not source.is_cuda
+    target.copy_(source.pin_memory() if pinned else source, non_blocking=pinned)

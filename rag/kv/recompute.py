@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rag.kv.ahead import Place
 from rag.kv.layer import finish, projected
 from rag.kv.rope import angles, rotated
 from rag.runtime.attention import attend
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 ROWS, ROWS_CUDA = 512, 4096
 """Tokens whose attention and MLP are computed at once."""
 
-Place = Callable[[int], None]
-"""Puts a layer's cached states in place; called before the layer is computed."""
 Narrow = Callable[[int, "torch.Tensor", "tuple[torch.Tensor, torch.Tensor]", KeyValues], "torch.Tensor | None"]
 """(layer, active tokens, their fresh keys and values, states) -> which of the active go on; None for all."""
 

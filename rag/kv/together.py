@@ -13,16 +13,17 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rag.errors import InvalidInput, ModelOutOfMemory
+from rag.kv.ahead import Place, ahead
 from rag.kv.ape import correction, shift
 from rag.kv.blend import Deviants
 from rag.kv.capture import read_chunks
-from rag.kv.compose import placing, positions_of
+from rag.kv.compose import cached_bytes, placing, positions_of
 from rag.kv.craft import Variant
 from rag.kv.layer import finish, projected
 from rag.kv.modes import Mode
 from rag.kv.plan import Chunk, Ids, Piece, all_exact, pieces_of, reusable, rounding, to_compute
-from rag.kv.recompute import ROWS, ROWS_CUDA, Narrow, Place, visible
-from rag.kv.rope import angles, check_supported, rotated
+from rag.kv.recompute import ROWS, ROWS_CUDA, Narrow, visible
+from rag.kv.rope import Rope, angles, check_supported, rotated
 from rag.kv.states import ChunkStates
 from rag.runtime.attention import Contexts, attend
 from rag.runtime.keyvalues import KeyValues
@@ -256,28 +257,45 @@ def _pass(
     tokens = torch.tensor([every[i] for every, row in zip(ids, rows, strict=True) for i in row.active], device=device)
     positions = torch.tensor([row.positions[i] for row in rows for i in row.active])
     hidden, rope = core.embed_tokens(tokens[None]), angles(model, positions)
-    for at, layer in enumerate(core.layers):
-        meter.allow()
-        for run in runs:
-            run.place(at)
-        query, key, value = projected(layer, hidden)
-        query, key = rotated(query, rope), rotated(key, rope)
-        kept = [_stored(run, span, at, key, value, len(core.layers)) for run, span in _spans(runs)]
-        if any(chosen is not None for chosen in kept):
-            going = torch.cat([
-                span.start + (torch.arange(len(run.places), device=device) if chosen is None else chosen)
-                for (run, span), chosen in zip(_spans(runs), kept, strict=True)
-            ])  # fmt: skip
-            hidden, query = hidden[:, going], query[:, :, going]
-            rope = (rope[0][:, going], rope[1][:, going])
-            for run, chosen in zip(runs, kept, strict=True):
-                run.places = run.places if chosen is None else run.places[chosen]
-        mixed = torch.cat([_attended(layer, run, at, query[:, :, span]) for run, span in _spans(runs)], dim=1)
-        step = ROWS_CUDA if hidden.is_cuda else ROWS
-        for first in range(0, hidden.shape[1], step):
-            finish(layer, hidden[:, first : first + step], mixed[:, first : first + step])
+    depth, cached = len(core.layers), sum(cached_bytes(row.pieces) for row in rows)
+    with ahead(lambda at: _placed(runs, at), depth, cached, device) as place:
+        for at, layer in enumerate(core.layers):
+            meter.allow()
+            place(at)
+            hidden, rope = _layer(layer, at, depth, runs, hidden, rope)
     normed = core.norm(hidden)[0]
     return [normed[span] for _, span in _spans(runs)], runs
+
+
+def _placed(runs: Sequence[_Run], at: int) -> None:
+    for run in runs:
+        run.place(at)
+
+
+def _layer(
+    layer: Any, at: int, layers: int, runs: Sequence[_Run], hidden: torch.Tensor, rope: Rope
+) -> tuple[torch.Tensor, Rope]:
+    """What a layer makes of the active tokens of all rows, those that go on; and their angles."""
+    import torch
+
+    device = hidden.device
+    query, key, value = projected(layer, hidden)
+    query, key = rotated(query, rope), rotated(key, rope)
+    kept = [_stored(run, span, at, key, value, layers) for run, span in _spans(runs)]
+    if any(chosen is not None for chosen in kept):
+        going = torch.cat([
+            span.start + (torch.arange(len(run.places), device=device) if chosen is None else chosen)
+            for (run, span), chosen in zip(_spans(runs), kept, strict=True)
+        ])  # fmt: skip
+        hidden, query = hidden[:, going], query[:, :, going]
+        rope = (rope[0][:, going], rope[1][:, going])
+        for run, chosen in zip(runs, kept, strict=True):
+            run.places = run.places if chosen is None else run.places[chosen]
+    mixed = torch.cat([_attended(layer, run, at, query[:, :, span]) for run, span in _spans(runs)], dim=1)
+    step = ROWS_CUDA if hidden.is_cuda else ROWS
+    for first in range(0, hidden.shape[1], step):
+        finish(layer, hidden[:, first : first + step], mixed[:, first : first + step])
+    return hidden, rope
 
 
 def _spans(runs: Sequence[_Run]) -> list[tuple[_Run, slice]]:

@@ -78,3 +78,7 @@ class Reader(Protocol):
     def likelihood(self, prompts: Sequence[Prompt], meter: Meter) -> Array:
         """(prompts,) float32: mean log-probability of each prompt's last segment given what stands before it."""
         ...
+
+    def forget(self) -> None:
+        """Give up what is kept of prompts for a while, for prompts that begin alike. Keeps nothing by default."""
+        return

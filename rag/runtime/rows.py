@@ -92,6 +92,11 @@ class Rows:
         """Prompts that wait for a batch."""
         return len(self._waiting)
 
+    @property
+    def kept(self) -> int:
+        """Tokens of the beginnings whose states are kept."""
+        return sum(map(len, list(self._kept)))
+
     def forget(self) -> None:
         """Give up all states that are kept. For whoever has the turn."""
         self._kept.clear()

@@ -12,6 +12,7 @@ from litestar.testing import TestClient
 from api.app import create_app
 from rag.config import CacheConfig, ModelConfig
 from rag.keys import KeyFile
+from rag.language_model import LanguageModel
 from tests.api.conftest import MakeEngine
 from tests.redis_server import RedisServer
 from tests.tiny_models import one_thread, saved
@@ -69,6 +70,22 @@ def test_a_deleted_document_leaves_no_states(kind: str, home: Path, make_engine:
             ids = [one["document_id"] for one in found]
             client.post("/v1/collections/demo/documents/delete", json={"ids": ids})
             assert set(store.keys()) == set()
+
+
+def test_a_deleted_document_leaves_nothing_in_the_prompts_that_a_model_keeps(
+    home: Path, make_engine: MakeEngine
+) -> None:
+    engine = make_engine(home, **settings("off"))
+    asked = {"collection": "demo", "query": QUERY, "pipeline": {"name": "bm25", "rerank": "setwise", "rerank_depth": 9}}
+    with TestClient(create_app(engine)) as client:
+        found = client.post("/v1/search", json=asked).json()["results"]
+        model = engine.language_model()
+        assert isinstance(model, LanguageModel)
+        assert model.kept > 0
+        client.delete("/v1/collections/demo/documents/nobody")
+        assert model.kept > 0
+        client.delete(f"/v1/collections/demo/documents/{found[0]['document_id']}")
+        assert model.kept == 0
 
 
 def test_a_redis_that_is_down_degrades_nothing_and_is_named(home: Path, make_engine: MakeEngine) -> None:
