@@ -66,7 +66,7 @@ class Caching:
         of, tenant  the same store under names of this tenant: nobody else's states are found, nor can it find theirs
         """
         self._settings, self._model, self._of, self._tenant = settings, model, of, tenant
-        self._opened = opened if of is None else of._opened
+        self._opened: Callable[[], Iterable[Reader]] = opened if of is None else of._opened
         self._home = settings.home.expanduser()
         self._lock = threading.RLock()
         self._config: CacheConfig | None = None
