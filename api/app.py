@@ -25,6 +25,8 @@ from api.logs import RequestLog
 from api.metrics_route import metrics, registry_of
 from api.observed import Observed
 from api.openapi import openapi_config
+from api.pipelines import list_pipelines
+from api.playground.routes import asset, page
 from api.request_id import send_request_id
 from api.rerank import rerank, rerank_v2
 from api.search import search
@@ -58,6 +60,9 @@ ROUTES = (
     alive,
     ready,
     metrics,
+    list_pipelines,
+    page,
+    asset,
 )
 
 

@@ -54,6 +54,7 @@ EXPECTED = {
     ("get", "/ping"),
     ("get", "/ready"),
     ("get", "/metrics"),
+    ("get", "/v1/pipelines"),
     ("get", "/health/ready"),
 }
 

@@ -1,0 +1,1 @@
+"""The page served at /: asking, searching and seeing what every stage did. Its files stand in ``assets``."""
