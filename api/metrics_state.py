@@ -16,6 +16,7 @@ from indexes import jvm
 from rag.assemble import Engine
 from rag.errors import CollectionError
 
+ALL = "all"
 MOST_COLLECTIONS = 200
 """Collections that have series of their own."""
 
@@ -39,7 +40,7 @@ class ServerState(Collector):
         limits = {"workers": service.workers.limit, "writers": service.writers.limit}
         yield _labelled("kvasir_queue_limit", "Requests a queue takes; then 429.", "queue", limits)
         yield _labelled("kvasir_jobs", "Jobs of this server by state.", "state", service.job_counts())
-        yield from collections(service.engine)
+        yield from collections(service.engine, named=not service.guard.closed)
         yield from cache(service.engine)
         yield from memory()
 
@@ -58,7 +59,8 @@ def build_info() -> Metric:
     return found
 
 
-def collections(engine: Engine) -> Iterator[Metric]:
+def collections(engine: Engine, *, named: bool) -> Iterator[Metric]:
+    """Sizes by collection; all together where they are not to be named, for whoever reads them sees every tenant."""
     names = engine.home.names()
     yield _gauge("kvasir_collections", "Collections of this server.", len(names))
     sizes = {"documents": dict[str, float](), "chunks": dict[str, float]()}
@@ -71,6 +73,8 @@ def collections(engine: Engine) -> Iterator[Metric]:
             continue
         sizes["documents"][name], sizes["chunks"][name] = status.documents, status.chunks
     for kind, counts in sizes.items():
+        if not named:
+            counts = {ALL: sum(counts.values())}
         text = f"{kind.capitalize()} of a collection; of the first {MOST_COLLECTIONS} by name."
         yield _labelled(f"kvasir_collection_{kind}", text, "collection", counts)
     yield _gauge("kvasir_collections_damaged", "Collections that cannot be opened.", damaged)

@@ -6,6 +6,7 @@ from litestar import get
 from litestar.response.base import ASGIResponse
 from msgspec import Struct
 
+from api.access import READ
 from api.openapi import documented
 from api.service import Call, Connection, reading
 
@@ -42,6 +43,7 @@ class PipelineList(Struct, frozen=True):
 
 @get(
     "/v1/pipelines",
+    opt=READ,
     summary="List the pipelines",
     description="The pipelines and rerankers a request can name, and which it gets where it names none.",
     operation_class=documented(None, {}, {200: (PipelineList,)}, errors=(429, 500)),

@@ -13,6 +13,7 @@ from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 
+from api.access import OPEN
 from api.service import Connection
 
 TYPES = {
@@ -38,12 +39,12 @@ class Asset:
     etag: str
 
 
-@get("/", include_in_schema=False)
+@get("/", opt=OPEN, include_in_schema=False)
 async def page(request: Connection) -> ASGIResponse:
     return _sent(request, assets()[PAGE])
 
 
-@get("/playground/{name:str}", include_in_schema=False)
+@get("/playground/{name:str}", opt=OPEN, include_in_schema=False)
 async def asset(request: Connection, name: FromPath[str]) -> ASGIResponse:
     if name not in assets():
         raise NotFoundException(f"the playground has no file {name[:80]!r}")

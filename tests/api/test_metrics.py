@@ -16,6 +16,7 @@ from api.account import Account, Accounts
 from api.app import create_app
 from api.metrics import OTHER, RequestMetrics, Series
 from rag.config import ModelConfig
+from rag.keys import KeyFile
 from rag.kv.memory import MemoryStore
 from rag.kv.tiered import TieredStore
 from rag.values import StageReport
@@ -175,3 +176,12 @@ def _loop(accounts: Accounts, reports: list[StageReport], n: int) -> float:
         account.ran(reports)
         accounts.end(account)
     return (time.perf_counter() - started) / n
+
+
+def test_where_keys_are_asked_for_no_collection_is_named(home: Path, make_engine: MakeEngine) -> None:
+    _, secret = KeyFile(home).create("reader", "read", tenant="acme")
+    with TestClient(create_app(make_engine(home))) as client:
+        assert client.get("/metrics").status_code == 401
+        text = client.get("/metrics", headers={"authorization": f"Bearer {secret}"}).text
+    assert value(parsed(text), "kvasir_collection_documents", collection="all") == 6
+    assert "demo" not in text
