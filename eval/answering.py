@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from eval.answer_measures import AnswerScores, mean, score_answer
@@ -19,6 +20,7 @@ from eval.made_by import made_by
 from eval.run import percentiles
 from eval.running import AT_ONCE, Running
 from eval.subject import check_served, state_of
+from eval.tuning.record import records, refuse_tuned
 from rag.assemble import Engine
 from rag.config import Settings
 from rag.errors import InvalidInput
@@ -39,6 +41,7 @@ class AnswerReport:
     rows: Mapping[str, Mapping[str, Any]]
     reused: int
     url: str = ""
+    notes: Sequence[str] = ()
 
     def scores(self, query_id: str) -> AnswerScores:
         """Of one question, by the set's answers and relevant documents."""
@@ -81,6 +84,7 @@ class AnswerReport:
             "command": command(),
             "versions": versions(),
             "hardware": hardware(),
+            "notes": list(self.notes),
         }
 
     def _mean(self, name: str) -> float | None:
@@ -136,11 +140,13 @@ def run_answers(
     limit: int = 0,
     collection: str | None = None,
     running: Running = AT_ONCE,
+    config: Path | None = None,
+    allow_tuned: bool = False,
 ) -> AnswerReport:
     """Answers the questions of a BEIR folder whose queries hold answers as metadata (``answer`` or ``answers``).
 
     limit  take the first so many questions only, 0 takes all
-    Raises InvalidInput where no judged query of the split says an answer.
+    Raises InvalidInput where no judged query of the split says an answer, and where the pipeline was tuned on it.
     """
     if not running.url:
         settings.pipeline(pipeline, overrides)
@@ -148,6 +154,8 @@ def run_answers(
     engine = Engine(settings)
     dataset = load_dataset(named, split, store=engine.home.root / "datasets")
     known, wanted = _questions(dataset, limit)
+    tuning = records(settings.home, config)
+    tuned = refuse_tuned(settings, tuning, pipeline, overrides, dataset, allow=allow_tuned, far=bool(running.url))
 
     def answered(ask: Ask, by: Mapping[str, Any], url: str = "") -> AnswerReport:
         kept = running.kept(by)
@@ -161,6 +169,7 @@ def run_answers(
             rows={query_id: kept.rows[query_id] for query_id in wanted},
             reused=reused,
             url=url,
+            notes=[tuned] if tuned else [],
         )
 
     if running.url:

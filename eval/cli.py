@@ -19,6 +19,7 @@ from eval.cli_report import report
 from eval.cli_reproduce import reproduce
 from eval.cli_rerank import rerank
 from eval.cli_select import select
+from eval.cli_tune import tune
 from rag.errors import KvasirError
 
 app = typer.Typer(
@@ -31,6 +32,7 @@ app = typer.Typer(
 
 app.command()(beir)
 app.command()(rerank)
+app.command()(tune)
 app.command()(compare)
 app.command()(report)
 app.command()(reproduce)

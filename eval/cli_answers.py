@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from eval.cli_options import (
+    AllowTuned,
     Collection,
     Config,
     Fresh,
@@ -36,6 +37,7 @@ def answers(
     jobs: Jobs = 1,
     rows: Rows = None,
     fresh: Fresh = False,
+    allow_tuned: AllowTuned = False,
     home: Home = None,
     config: Config = None,
     as_json: Json = False,
@@ -53,6 +55,8 @@ def answers(
         limit=limit,
         collection=collection,
         running=running(jobs, rows, fresh, url, timeout),
+        config=config,
+        allow_tuned=allow_tuned,
     ).as_json()
     if as_json:
         print_json(said)
@@ -70,3 +74,5 @@ def answers(
         f"{memory}{said['resumed']} answers taken from the file; commit {said['commit'] or 'unknown'}; "
         f"{said['hardware']}"
     )
+    for note in said["notes"]:
+        typer.echo(note)

@@ -9,6 +9,7 @@ import typer
 
 from eval.cli_options import (
     MEASURES,
+    AllowTuned,
     Collection,
     Config,
     Fresh,
@@ -41,6 +42,7 @@ def beir(
     jobs: Jobs = 1,
     rows: Rows = None,
     fresh: Fresh = False,
+    allow_tuned: AllowTuned = False,
     run_out: Annotated[Path | None, typer.Option(help="Write the ranking as a TREC run.")] = None,
     result_out: ResultOut = None,
     home: Home = None,
@@ -62,6 +64,8 @@ def beir(
         qrels=qrels,
         collection=collection,
         running=running(jobs, rows, fresh, url, timeout),
+        config=config,
+        allow_tuned=allow_tuned,
         run_out=run_out,
         result_out=result_out,
     )

@@ -34,8 +34,24 @@ Jobs = Annotated[int, typer.Option(min=1, max=256, help="Queries under way at a 
 Url = Annotated[
     str, typer.Option(help="Ask this running server instead, with the key of KVASIR_API_KEY where it is set.")
 ]
+AllowTuned = Annotated[
+    bool, typer.Option("--allow-tuned", help="Report a split that the pipeline was tuned on, and say so.")
+]
 Timeout = Annotated[float, typer.Option(help="Seconds until an answer of the server has come whole.")]
 MEASURES = "nDCG@10 R@100 RR@10"
+
+
+def numbers(text: str, example: str) -> list[int]:
+    """Whole numbers between commas, each once. Raises InvalidInput."""
+    from rag.errors import InvalidInput
+
+    try:
+        found = list(dict.fromkeys(int(part) for part in text.split(",") if part.strip()))
+    except ValueError:
+        found = []
+    if not found:
+        raise InvalidInput(f"{text!r} is no list of whole numbers; write {example}")
+    return found
 
 
 def running(jobs: int, rows: Path | None, fresh: bool, url: str, timeout: float) -> Running:

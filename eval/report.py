@@ -23,7 +23,7 @@ class Report:
     """One pipeline on one split.
 
     overrides   the pipeline's keys that were changed for this run
-    depth       documents of a query that were scored
+    depth       documents of a query that were scored;  tuned  a warning where the pipeline was tuned on the split
     """
 
     dataset: Dataset
@@ -32,6 +32,7 @@ class Report:
     depth: int
     evaluated: Evaluated
     scores: Scores
+    tuned: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; times of queries in milliseconds, of the build in seconds."""
@@ -88,7 +89,8 @@ class Report:
     def notes(self) -> list[str]:
         """Everything that a reader of the figures has to know."""
         judged, asked = len(self.dataset.qrels), len(self.evaluated.seconds)
-        said = [f"documents by their best chunk (max-P), cut at {self.depth}; missing queries score 0"]
+        said = [self.tuned] if self.tuned else []
+        said += [f"documents by their best chunk (max-P), cut at {self.depth}; missing queries score 0"]
         subject = self.subject
         if subject.candidates is not None:
             said.append(f"retrievers gave {subject.candidates} candidates a query (pipeline depth)")

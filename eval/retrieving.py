@@ -15,6 +15,7 @@ from eval.run import evaluate
 from eval.running import AT_ONCE, Running
 from eval.subject import Subject, in_library, on_server
 from eval.trec import format_run
+from eval.tuning.record import records, refuse_tuned
 from indexes.durable import write_atomic
 from rag.assemble import Engine
 from rag.config import Settings
@@ -32,22 +33,32 @@ def run_beir(
     qrels: Path | None = None,
     collection: str | None = None,
     running: Running = AT_ONCE,
+    config: Path | None = None,
+    allow_tuned: bool = False,
     run_out: Path | None = None,
     result_out: Path | None = None,
 ) -> Report:
-    """Evaluate one pipeline on one split of a BEIR set, and write the run and the result file where wanted."""
+    """Evaluate one pipeline on one split of a BEIR set, and write the run and the result file where wanted.
+
+    config  the settings' file, beside which a record of tuning may stand
+    Raises InvalidInput where the pipeline was tuned on this split, unless that is allowed: then a note says it.
+    """
     measures = parse_measures(metrics)
     if not running.url:
         settings.pipeline(pipeline, overrides)  # a wrong name is refused before anything is built
     writable(run_out, result_out, running.rows)
     engine = Engine(settings)
     dataset = load_dataset(named, split, store=engine.home.root / "datasets", qrels=qrels)
+    far = bool(running.url)
+    tuned = refuse_tuned(
+        settings, records(settings.home, config), pipeline, overrides, dataset, allow=allow_tuned, far=far
+    )
     if running.url:
         with running.server() as server:
             subject = on_server(server, dataset, pipeline, overrides, depth=depth, collection=collection)
-            return _run(subject, dataset, overrides, measures, depth, running, run_out, result_out)
+            return _run(subject, dataset, overrides, measures, depth, running, tuned, run_out, result_out)
     subject = in_library(engine, dataset, pipeline, overrides, depth=depth, collection=collection)
-    return _run(subject, dataset, overrides, measures, depth, running, run_out, result_out)
+    return _run(subject, dataset, overrides, measures, depth, running, tuned, run_out, result_out)
 
 
 def _run(
@@ -57,6 +68,7 @@ def _run(
     measures: list[Any],
     depth: int,
     running: Running,
+    tuned: str,
     run_out: Path | None,
     result_out: Path | None,
 ) -> Report:
@@ -80,6 +92,7 @@ def _run(
         depth=depth,
         evaluated=evaluated,
         scores=measured(dataset.qrels, evaluated.run, measures),
+        tuned=tuned,
     )
     write_result(result_out, report.result)
     return report

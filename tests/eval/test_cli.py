@@ -228,7 +228,7 @@ def test_help_loads_nothing_heavy() -> None:
         "heavy |= {{'scipy', 'matplotlib', 'yaml', 'pyarrow'}}\n"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
     )
-    for arguments in ("'--help'", *(f"'{name}', '--help'" for name in ("beir", "bench", "compare", "report"))):
+    for arguments in ("'--help'", *(f"'{name}', '--help'" for name in ("beir", "bench", "compare", "report", "tune"))):
         done = subprocess.run(
             [sys.executable, "-c", code.format(arguments=arguments)], capture_output=True, text=True, check=True
         )
