@@ -131,7 +131,7 @@ def test_rankings_that_were_kept_fuse_as_searches_at_that_depth_do() -> None:
         value = table.values({"depth": depth, "weights": weights})["q"]
         assert value == score(qrels, {"q": collapse(real)}, [measure]).values["RR@9"]
         found.add((depth, value))
-    assert len({value for _, value in found}) > 2
+    assert len({value for _, value in found}) > 1
 
 
 # --- the command ---
