@@ -22,6 +22,7 @@ from api.guard_headers import send_protection
 from api.guarded import Guarded
 from api.health import alive, ready
 from api.logs import RequestLog
+from api.mcp.http import close_mcp, mcp
 from api.metrics_route import metrics, registry_of
 from api.observed import Observed
 from api.openapi import openapi_config
@@ -63,6 +64,7 @@ ROUTES = (
     list_pipelines,
     page,
     asset,
+    mcp,
 )
 
 
@@ -74,7 +76,7 @@ def create_app(engine: Engine) -> Observed:
         route_handlers=list(ROUTES),
         state=State({"service": service, "registry": registry}, deep_copy=False),
         on_startup=[service.start],
-        on_shutdown=[service.close, *_told(service)],
+        on_shutdown=[close_mcp, service.close, *_told(service)],
         exception_handlers={HTTPException: answer_error, Exception: answer_error},
         before_send=[send_request_id, send_protection],
         middleware=[Guarded()],

@@ -155,6 +155,16 @@ def serve(
 
 
 @app.command()
+def mcp(home: Home = None, config: Config = None) -> None:
+    """Offer search, rerank, answer and collections to a language model's client, over standard input and output."""
+    from importlib import import_module
+
+    from rag.config import load_settings
+
+    import_module("api.mcp.stdio").serve(load_settings(config, home=home))
+
+
+@app.command()
 def demo(
     question: Annotated[str, typer.Argument()] = "How do I parse a date from a string?",
     home: Home = None,

@@ -13,6 +13,7 @@ from litestar import post
 from litestar.response.base import ASGIResponse
 from litestar.response.streaming import ASGIStreamingResponse
 
+from api.access import READ
 from api.answer import STREAM_HEADERS, cited, degraded
 from api.bodies import decode
 from api.dialects.chat_question import question, spoken_with
@@ -63,6 +64,7 @@ EXAMPLES = {
 @post(
     "/v1/chat/completions",
     status_code=200,
+    opt=READ,
     summary="Answer a question, for OpenAI's clients",
     description="The user's last message is answered from the collection that the model names. Sources and citations "
     "stand beside OpenAI's fields. With `stream` as chunks, an `error` where it breaks off.",

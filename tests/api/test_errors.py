@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from litestar import Litestar, get
+from litestar.handlers import ASGIRouteHandler
 from litestar.testing import TestClient
 
 import rag.errors
@@ -114,6 +115,8 @@ ELSEWHERE = {("POST", "/embed")}
 def _requests() -> Iterator[tuple[str, str]]:
     """Every route with a request that fails: no collection, no body, or a method it does not have."""
     for route in ROUTES:
+        if isinstance(route, ASGIRouteHandler):  # the protocol behind it has errors of its own
+            continue
         for path in sorted(route.paths):
             for method in sorted(route.http_methods):
                 yield str(method), path

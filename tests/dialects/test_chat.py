@@ -98,9 +98,11 @@ def test_the_model_names_collection_and_pipeline(speaks: Client) -> None:
 
 
 def test_k_budget_and_filter_are_those_of_v1_answer(speaks: Client) -> None:
-    assert len(ask(speaks, k=2).json()["sources"]) == 2
+    stages = {stage["stage"]: stage for stage in ask(speaks, k=2).json()["trace"]["stages"]}
+    assert stages["select"]["n_in"] == 2
     assert ask(speaks, budget=0).json()["found"] is False
-    only = ask(speaks, filter={"topic": "physics"}).json()["sources"]
+    light = messages("How does light travel?")
+    only = ask(speaks, messages=light, filter={"topic": "physics"}).json()["sources"]
     assert {source["document_id"] for source in only} == {"phys/light"}
 
 

@@ -80,7 +80,7 @@ OTHER: dict[str, Any] = {
     "top_p": 0.5, "seed": 9, "stop": ("END",), "rows": 9,
     "log": "json", "log_level": "error", "log_queries": True, "tracing": True,
     "most": 9, "evaluations": 99, "milliseconds": 9.5, "model_tokens": 99, "similarity": "encoder", "ordered": True,
-    "reranker": "icr", "unknown_models": "default", "max_inputs": 9, "chat_turns": 9,
+    "reranker": "icr", "unknown_models": "default", "max_inputs": 9, "chat_turns": 9, "mcp_tokens": 999,
 }  # fmt: skip
 
 
