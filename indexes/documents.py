@@ -233,6 +233,11 @@ class DocumentStore:
         rows = self._all(f"SELECT row FROM chunk WHERE doc IN ({chosen.sql}) ORDER BY row", chosen.parameters)
         return np.array([row[0] for row in rows], dtype=np.int64)
 
+    def unknown(self, fields: Iterable[str]) -> tuple[str, ...]:
+        """Those of the fields that no document has, in order."""
+        known = "SELECT 1 FROM attribute WHERE name = ? LIMIT 1"
+        return tuple(name for name in sorted(fields) if not self._all(known, (name,)))
+
     def document(self, doc_id: str) -> Document | None:
         rows = self._all("SELECT id, title, text, metadata FROM document WHERE id = ?", (doc_id,))
         return _document(rows[0]) if rows else None

@@ -53,6 +53,13 @@ KEYS = [
     for field in fields(kind)
     if f"{table}.{field.name}" not in TABLES
 ]
+READ_BY = {
+    f"reranker.prp.{key}": f"reranker.{kind}"
+    for kind in ("icr", "setwise", "listwise")
+    for key in BUILT_IN_RERANKERS[kind].keys
+    if key not in BUILT_IN_RERANKERS["prp"].keys
+}
+"""The reranker that reads a key where prp does not."""
 WEIGHTS = {f"selection.weights.{field.name}": 0.05 for field in fields(Weights)}
 
 # A value for each key that no built-in default has.
@@ -147,6 +154,7 @@ def test_every_key_has_a_value_to_be_tested_with() -> None:
 
 @pytest.mark.parametrize(("table", "key"), KEYS)
 def test_every_key_can_be_set_by_the_environment(table: str, key: str) -> None:
+    table = READ_BY.get(f"{table}.{key}", table)
     value = WEIGHTS.get(f"{table}.{key}") or OTHER[key]
     text = str(value).lower() if isinstance(value, bool) else str(list(value) if isinstance(value, tuple) else value)
     name = f"KVASIR_{table}.{key}".upper().replace(".", "__")
@@ -156,7 +164,8 @@ def test_every_key_can_be_set_by_the_environment(table: str, key: str) -> None:
     several = kind in ("pipeline", "reranker")
     section = getattr(settings, f"{kind}s")[named] if several else attrgetter(table)(settings)
     assert getattr(section, key) == value
-    assert value != getattr(NAMED.get(table) or TABLES[table](), key)
+    before = NAMED.get(table) or (BUILT_IN_RERANKERS[named] if kind == "reranker" else TABLES[table]())
+    assert value != getattr(before, key)
 
 
 @pytest.mark.parametrize("key", ["default_pipeline", "answer_pipeline"])
@@ -411,3 +420,31 @@ def test_weights_and_limits_of_selection_are_settings() -> None:
         settings_from({"selection": {"evaluations": 0}})
     with pytest.raises(InvalidConfig, match=r"selection\.weights\.brige"):
         settings_from({"selection": {"weights": {"brige": 0.1}}})
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (
+            {"kind": "sentences", "heads": "all"},
+            "mine.heads: a reranker of kind sentences does not read it; known: first_stage, kind",
+        ),
+        ({"kind": "prp", "group": 4}, "mine.group: a reranker of kind prp does not read it"),
+        ({"kind": "listwise", "late": "QA"}, "mine.late: a reranker of kind listwise does not read it"),
+        ({"sort": "heapsort"}, "sort = 'heapsort'; a reranker of kind icr does not sort"),
+    ],
+)
+def test_a_key_that_its_kind_of_reranker_does_not_read_is_refused(table: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidConfig, match=re.escape(message)):
+        settings_from({"reranker": {"mine": table}})
+
+
+def test_every_kind_of_reranker_reads_its_own_keys() -> None:
+    """Each key is read by some kind, and what a kind reads can be set."""
+    read = set[str]()
+    for kind in BUILT_IN_RERANKERS:
+        chosen = BUILT_IN_RERANKERS[kind]
+        given = {key: getattr(chosen, key) for key in chosen.keys}
+        assert settings_from({"reranker": {kind: given}}).rerankers[kind] == chosen
+        read.update(chosen.keys)
+    assert read == {field.name for field in fields(RerankerConfig)}
