@@ -43,6 +43,10 @@ class Server(uvicorn.Server):
             self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
             self._announce(f"Kvasir listens on {self.url} (OpenAPI: {self.url}/schema)")
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.config.app.state.service.draining = True  # type: ignore[union-attr]
+        await super().shutdown(sockets)
+
 
 def server(engine: Engine, announce: Callable[[str], None] = announced) -> Server:
     """A server that is not running yet."""

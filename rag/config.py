@@ -18,6 +18,7 @@ from rag.cache_table import CacheConfig
 from rag.dialects_table import DialectsConfig
 from rag.errors import InvalidConfig, PipelineNotFound
 from rag.generation_table import GenerationConfig
+from rag.jobs_table import JobsConfig
 from rag.selection_table import SelectionConfig
 from rag.tables import (
     BUILT_IN,
@@ -45,6 +46,7 @@ __all__ = [
     "EncoderConfig",
     "GenerationConfig",
     "IndexConfig",
+    "JobsConfig",
     "ModelConfig",
     "PipelineConfig",
     "RemoteConfig",
@@ -77,6 +79,7 @@ class Settings:
     selection: SelectionConfig = SelectionConfig()
     remote: RemoteConfig = RemoteConfig()
     server: ServerConfig = ServerConfig()
+    jobs: JobsConfig = JobsConfig()
     dialects: DialectsConfig = DialectsConfig()
     pipelines: Mapping[str, PipelineConfig] = field(default_factory=lambda: dict(BUILT_IN))
     rerankers: Mapping[str, RerankerConfig] = field(default_factory=lambda: dict(BUILT_IN_RERANKERS))
