@@ -57,9 +57,9 @@ def test_killed_in_the_middle_every_acknowledged_document_is_there_once(built_ho
             for job in sent:
                 ended = over(client, job, seconds=200)
                 assert ended["state"] == "done", ended
-            for collection, names in wanted.items():
-                assert _all_ids(client, collection) == sorted(names)
-                _found_once(client, collection, names)
+            for collection, expected in wanted.items():
+                assert _all_ids(client, collection) == sorted(expected)
+                _found_once(client, collection, expected)
     assert not [path for path in (home / "jobs").iterdir() if path.is_dir()], "nothing that was sent is left"
 
 
