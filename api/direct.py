@@ -12,9 +12,10 @@ from typing import Any
 
 import msgspec
 from litestar.types import Scope
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from api.account import CLIENT_LEFT, LEFT_STATUS, server_timing
+from api.arrival import Arriving
 from api.errors import PROBLEM, problem_of
 from api.guard_headers import PROTECTING
 from api.observed import opened
@@ -47,7 +48,7 @@ class Exchange:
         self.found: asyncio.Future[bytes] | None = None
 
 
-class Direct(HttpToolsProtocol):
+class Direct(Arriving):
     """uvicorn's connection, which answers small searches by itself, one at a time."""
 
     cycle: Any
@@ -57,6 +58,7 @@ class Direct(HttpToolsProtocol):
         self.service: Service = self.config.app.state.service  # type: ignore[union-attr]
 
     def on_headers_complete(self) -> None:
+        self._in_head = False
         if self.url == b"/v1/search" and not self.service.guard.closed and self._is_plain() and self._is_free():
             keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
             self.cycle = Exchange(self.scope, keep_alive)  # type: ignore[arg-type]

@@ -40,16 +40,19 @@ async def alive() -> ASGIResponse:
 )
 async def ready(request: Connection) -> ASGIResponse:
     service = service_of(request)
-    state = readiness(service.warmup, await redis_entry(service.engine.settings.redis_url))
+    redis = await redis_entry(service.engine.settings.redis_url)
+    state = readiness(service.warmup, redis, draining=service.draining)
     serving = state.status in ("ready", "degraded")
     headers = {} if serving else {"Retry-After": "1"}
     body = msgspec.json.encode(state)
     return ASGIResponse(body=body, media_type=JSON, status_code=200 if serving else 503, headers=headers)
 
 
-def readiness(warmup: Warmup, redis: Dependency) -> Readiness:
+def readiness(warmup: Warmup, redis: Dependency, *, draining: bool = False) -> Readiness:
     """The whole from its parts. Redis is optional: without it the answer is the same, only slower."""
     entries = [*warmup.entries, redis]
+    if draining:
+        return Readiness("draining", entries)
     if not warmup.finished:
         return Readiness("warming", entries)
     if not warmup.usable:

@@ -6,8 +6,6 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from rag.errors import InvalidQuery
-
 Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Scalar = Int64 | float | bool | str
 PipelineChoice = str | dict[str, Any]
@@ -143,7 +141,6 @@ class SearchResponses(Struct, frozen=True):
 class AnswerRequest(Request):
     """A question to be answered from a collection.
 
-    question  or ``query``, as searches call it; one of both
     budget  tokens of the prompt: sources with their separators, and the fixed words around them where a model is asked
     selector  who chooses them, in place of the pipeline's ``select``: budget, mmr, search, greedy, beam, local, mcts,
             exact
@@ -152,8 +149,7 @@ class AnswerRequest(Request):
     """
 
     collection: str
-    question: str = ""
-    query: str = ""
+    question: str
     k: Int64 | None = None
     budget: Int64 | None = None
     selector: str | None = None
@@ -161,13 +157,6 @@ class AnswerRequest(Request):
     pipeline: PipelineChoice | None = None
     stream: bool = False
     explain: bool = False
-
-    @property
-    def asked(self) -> str:
-        """The question. Raises InvalidQuery where it has both names."""
-        if self.question and self.query:
-            raise InvalidQuery("the request has a question and a query; send one of them")
-        return self.question or self.query
 
 
 class CitedPlace(Struct, frozen=True):
@@ -290,5 +279,5 @@ class Dependency(Struct, frozen=True):
 class Readiness(Struct, frozen=True):
     """``degraded``: requests are served, but something that is not essential is missing."""
 
-    status: Literal["ready", "degraded", "warming", "unready"]
+    status: Literal["ready", "degraded", "warming", "unready", "draining"]
     dependencies: list[Dependency]

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import math
 import socket
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import uvicorn
 from uvicorn.config import LOGGING_CONFIG
 
 from api import logs
 from api.app import create_app
+from api.arrival import expire
 from api.direct import Direct
 from api.guard import check_exposure
+from api.processes import supervise
 from rag.assemble import Engine
 from rag.config import ServerConfig, Settings
 
 log = logging.getLogger(__name__)
-
-_DRAIN_SECONDS = 30
 
 
 def announced(line: str) -> None:
@@ -29,10 +32,11 @@ def announced(line: str) -> None:
 
 
 class Server(uvicorn.Server):
-    """Says where it listens once it does."""
+    """Says where it listens once it does, closes what never arrives, and is not ready before it stops listening."""
 
-    def __init__(self, config: uvicorn.Config, announce: Callable[[str], None]) -> None:
+    def __init__(self, config: uvicorn.Config, chosen: ServerConfig, announce: Callable[[str], None]) -> None:
         super().__init__(config)
+        self._chosen = chosen
         self._announce = announce
         self.url = ""
 
@@ -43,8 +47,16 @@ class Server(uvicorn.Server):
             self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
             self._announce(f"Kvasir listens on {self.url} (OpenAPI: {self.url}/schema)")
 
+    async def on_tick(self, counter: int) -> bool:
+        if counter % 10 == 0:  # once a second
+            expire(self.server_state.connections, self._chosen.arrival_seconds)
+        return await super().on_tick(counter)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self.config.app.state.service.draining = True  # type: ignore[union-attr]
+        """Whoever asks /ready is told first; then no new connection is taken, and what is under way is finished."""
+        app: Any = self.config.app
+        app.state.service.draining = True
+        await asyncio.sleep(self._chosen.unready_ms / 1e3)
         await super().shutdown(sockets)
 
 
@@ -65,9 +77,9 @@ def server(engine: Engine, announce: Callable[[str], None] = announced) -> Serve
         log_level="warning",
         server_header=False,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=_DRAIN_SECONDS,
+        timeout_graceful_shutdown=math.ceil(chosen.drain_seconds),
     )
-    return Server(config, announce)
+    return Server(config, chosen, announce)
 
 
 def serve(settings: Settings, announce: Callable[[str], None] = announced) -> None:
@@ -76,8 +88,16 @@ def serve(settings: Settings, announce: Callable[[str], None] = announced) -> No
     Raises InvalidConfig for an address beyond this machine where nobody needs a key.
     """
     check_exposure(settings)
+    if settings.server.processes > 1:
+        supervise(settings, announce)
+    else:
+        run(settings, announce)
+
+
+def run(settings: Settings, announce: Callable[[str], None], sockets: list[socket.socket] | None = None) -> None:
+    """Serve in this process, on ``sockets`` that listen already where some are given."""
     lines = logs.begin(settings.server)
     try:
-        server(Engine(settings), announce).run()
+        server(Engine(settings), announce).run(sockets)
     finally:
         logs.end(lines)

@@ -106,8 +106,9 @@ class Workers:
         await asyncio.to_thread(self._join)
 
     def _join(self) -> None:
+        until = time.monotonic() + _WAIT_AT_CLOSE
         for thread in self._threads:
-            thread.join(_WAIT_AT_CLOSE)
+            thread.join(max(0.0, until - time.monotonic()))
 
     # --- on the loop's thread ---
 

@@ -52,9 +52,6 @@ def index(
     kind: Annotated[str | None, typer.Option(help="Read the source as beir, jsonl, folder or python-docs.")] = None,
     chunking: Annotated[str | None, typer.Option(help="auto, whole, sentences or headings.")] = None,
     duplicates: Annotated[str | None, typer.Option(help="An id that comes twice: error or skip.")] = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 1 where anything was skipped; the rest is built all the same.")
-    ] = False,
     home: Home = None,
     config: Config = None,
     as_json: Json = False,
@@ -62,8 +59,7 @@ def index(
     """Build a collection, or its next version. Stopped, the same command goes on where it was."""
     from rag.cli_index import build_collection
 
-    if build_collection(engine_of(home, config), name, source, kind, chunking, duplicates, as_json) and strict:
-        raise typer.Exit(1)
+    build_collection(engine_of(home, config), name, source, kind, chunking, duplicates, as_json)
 
 
 @app.command()
@@ -139,6 +135,7 @@ def rerank(
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to bind [127.0.0.1].")] = None,
     port: Annotated[int | None, typer.Option(help="Port to bind, 0 for a free one [8080].")] = None,
+    processes: Annotated[int | None, typer.Option(min=1, max=64, help="Processes that share the work [1].")] = None,
     home: Home = None,
     config: Config = None,
 ) -> None:
@@ -151,7 +148,8 @@ def serve(
 
     settings = load_settings(config, home=home)
     server = settings.server
-    server = replace(server, host=server.host if host is None else host, port=server.port if port is None else port)
+    given = {"host": host, "port": port, "processes": processes}
+    server = replace(server, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     for ending in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again once it has finished
         signal.signal(ending, lambda *_: sys.exit(0))
     # by name: rag lies below api, and only this door leads up

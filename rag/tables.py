@@ -154,19 +154,6 @@ class ModelConfig:
     trust_remote_code: bool = False
 
 
-_PROMPTS = ("model", "passage_tokens", "reuse")
-_KEYS: dict[Kind, tuple[str, ...]] = {
-    "sentences": (),
-    "cross-encoder": ("model",),
-    "icr": (*_PROMPTS, "heads", "late", "best_last"),
-    "prp": (*_PROMPTS, "sort", "k"),
-    "setwise": (*_PROMPTS, "sort", "k", "group"),
-    "listwise": (*_PROMPTS, "window", "stride"),
-    "pointwise": _PROMPTS,
-    "likelihood": _PROMPTS,
-}
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RerankerConfig:
     """[reranker.NAME] A reranker; one of each kind is built in under the kind's name.
@@ -213,11 +200,6 @@ class RerankerConfig:
             known = SORTS.get(self.kind)
             rule = nearest(self.sort, known) if known else f"; a reranker of kind {self.kind} does not sort"
             raise InvalidConfig(f"sort = {self.sort!r}{rule}")
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """The keys that mean something for its kind."""
-        return ("kind", "first_stage", *_KEYS[self.kind])
 
     @property
     def reads(self) -> bool:
@@ -305,6 +287,10 @@ class ServerConfig:
     host, port  the address; port 0 takes a free one
     workers  threads that do the work;  queue  requests that may wait for them, more are told to come back, and so are
     those that would wait longer than max_wait_ms, 0 for no such limit
+    processes  how many share the work and the address, each with models and a Java machine of its own
+    arrival_seconds  time a request may take to arrive whole, 0 for any time
+    unready_ms, drain_seconds  when the server is to end: how long /ready says so before new connections are refused,
+    and the most that requests under way may take then
     max_body_mb, max_documents  the largest request, and the most documents in one
     max_rerank_documents, max_rerank_chars  passages of one request to rerank, and characters of all of them together
     log      a line a request on standard error: text, json or off;  log_level  debug, info, warning or error
@@ -323,6 +309,10 @@ class ServerConfig:
     workers: int = 0
     queue: int = 256
     max_wait_ms: float = 10_000.0
+    processes: int = 1
+    arrival_seconds: float = 60.0
+    unready_ms: float = 500.0
+    drain_seconds: float = 30.0
     max_body_mb: int = 32
     max_documents: int = 10_000
     max_rerank_documents: int = 1000
@@ -342,6 +332,10 @@ class ServerConfig:
         in_range("server.workers", self.workers, 0, 256)
         in_range("server.queue", self.queue, 1, 100_000)
         in_range("server.max_wait_ms", self.max_wait_ms, 0, MAX_DEADLINE_MS)
+        in_range("server.processes", self.processes, 1, 64)
+        in_range("server.arrival_seconds", self.arrival_seconds, 0, 86_400)
+        in_range("server.unready_ms", self.unready_ms, 0, 600_000)
+        in_range("server.drain_seconds", self.drain_seconds, 0, 86_400)
         in_range("server.max_body_mb", self.max_body_mb, 1, 4096)
         in_range("server.max_documents", self.max_documents, 1, 1_000_000)
         in_range("server.max_rerank_documents", self.max_rerank_documents, 1, MAX_K)

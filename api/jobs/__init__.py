@@ -1,1 +1,0 @@
-"""/v1/jobs: documents taken in beside the answers."""
