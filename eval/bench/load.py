@@ -1,16 +1,23 @@
 """A light HTTP load, run as a process of its own: ``python -m eval.bench.load`` with a Job as JSON on stdin.
 
 Kept-alive sockets, one thread, one buffer and a parser in C: the client shares the machine's cores with the server.
+
+Closed loop: a connection that has its answer sends the next body. Open loop: bodies are sent when they are due,
+whatever the server does; the time of one counts from when it was due, so that waiting for a connection is counted too
+(no coordinated omission: Tene, "How NOT to measure latency", 2013).
 """
 
 from __future__ import annotations
 
 import json
+import math
+import random
 import selectors
 import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -19,22 +26,39 @@ from httptools import HttpParserError, HttpResponseParser
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """Requests for one server: every body once, POSTed to ``path`` by ``clients`` connections at a time."""
+    """Requests for one server: every body once, POSTed to ``path`` by ``clients`` connections at a time.
+
+    due      seconds from the start at which the bodies are to be sent, ascending; none for a closed loop
+    seconds  after which no further body is sent, 0 for no such end
+    """
 
     host: str
     port: int
     path: str
     bodies: Sequence[str]
     clients: int
+    due: Sequence[float] = ()
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What came of a job: seconds of each answered request, how many failed, and the wall time of it all."""
+    """What came of a job: seconds of each answered request, how many failed or were refused with 429, the wall time."""
 
     seconds: Sequence[float]
     errors: int
     wall: float
+    refused: int = 0
+
+    @property
+    def rate(self) -> float:
+        """Answered requests a second."""
+        return len(self.seconds) / self.wall if self.wall else 0.0
+
+    def quantile(self, share: float) -> float:
+        """Seconds within which that share of the answered requests was answered (nearest rank); inf without any."""
+        ranked = sorted(self.seconds)
+        return ranked[max(0, math.ceil(share * len(ranked)) - 1)] if ranked else math.inf
 
 
 def run_apart(job: Job) -> Load:
@@ -45,11 +69,18 @@ def run_apart(job: Job) -> Load:
 
 
 def run(job: Job) -> Load:
-    """Run the job here. Anything but status 200 is an error, and so is a connection that breaks."""
+    """Run the job here. Anything but status 200 and 429 is an error, and so is a connection that breaks."""
     load = _Run(job)
-    started = time.perf_counter()
     load.drive()
-    return Load(load.seconds, load.errors, time.perf_counter() - started)
+    return Load(load.seconds, load.errors, time.perf_counter() - load.started, load.refused)
+
+
+def poisson(rate: float, seconds: float, seed: int) -> list[float]:
+    """Ascending times within ``seconds`` at which requests arrive independently, ``rate`` a second on average."""
+    chance, at, due = random.Random(seed), 0.0, []  # noqa: S311
+    while (at := at + chance.expovariate(rate)) < seconds:
+        due.append(at)
+    return due
 
 
 class _Run:
@@ -57,48 +88,79 @@ class _Run:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.waiting = iter([request(job, body) for body in job.bodies])
+        self.bodies = deque(request(job, body) for body in job.bodies)
+        self.due = deque(job.due)
         self.seconds: list[float] = []
         self.errors = 0
+        self.refused = 0
+        self.idle: list[_Client] = []
+        self.busy = 0
         self.selector = selectors.DefaultSelector()
         self.buffer = memoryview(bytearray(1 << 18))
+        self.started = time.perf_counter()
 
     def drive(self) -> None:
-        for _ in range(self.job.clients):
-            self._connect()
-        while self.selector.get_map():
-            for key, _ in self.selector.select():
+        self._send()
+        while self.busy or self.bodies:
+            for key, _ in self.selector.select(self._pause()):
                 self._read(key.data)
+            self._send()
+        for client in self.idle:
+            self._close(client)
 
-    def _connect(self) -> None:
-        """A connection with its first request, if one is left; where nobody listens the request is an error."""
-        for asked in self.waiting:
-            try:
-                client = _Client(self.job, asked)
-            except OSError:
-                self.errors += 1
-                continue
-            self.selector.register(client.socket, selectors.EVENT_READ, client)
-            return
+    def _pause(self) -> float | None:
+        """Seconds until the next body is due, None where that depends on answers."""
+        if not self.due or not self.bodies or self.busy >= self.job.clients:
+            return None
+        return max(0.0, self.started + self.due[0] - time.perf_counter())
+
+    def _send(self) -> None:
+        """What may be sent now: as many as there are clients, and in an open loop as many as are due."""
+        now = time.perf_counter()
+        if self.job.seconds and now - self.started > self.job.seconds:
+            self.bodies.clear()
+        while self.bodies and self.busy < self.job.clients:
+            since = now
+            if self.job.due:
+                if self.started + self.due[0] > now:
+                    return
+                since = self.started + self.due.popleft()
+            self._ask(self.bodies.popleft(), since)
+
+    def _ask(self, asked: bytes, since: float) -> None:
+        """Send on a connection that is free, or a new one; where nobody listens the request is an error."""
+        try:
+            client = self.idle.pop() if self.idle else self._connect()
+            client.ask(asked, since)
+            self.busy += 1
+        except OSError:
+            self.errors += 1
+
+    def _connect(self) -> _Client:
+        client = _Client(self.job)
+        self.selector.register(client.socket, selectors.EVENT_READ, client)
+        return client
 
     def _read(self, client: _Client) -> None:
         try:
             if not client.read(self.buffer):
                 return
         except (OSError, EOFError, HttpParserError):  # a broken one costs the request it broke in
-            self.errors += 1
+            if client in self.idle:
+                self.idle.remove(client)
+            else:
+                self.errors += 1
+                self.busy -= 1
             self._close(client)
-            self._connect()
             return
+        self.busy -= 1
+        self.idle.append(client)
         if client.status == 200:
-            self.seconds.append(time.perf_counter() - client.started)
+            self.seconds.append(time.perf_counter() - client.since)
+        elif client.status == 429:
+            self.refused += 1
         else:
             self.errors += 1
-        asked = next(self.waiting, None)
-        if asked is None:
-            self._close(client)
-        else:
-            client.ask(asked)
 
     def _close(self, client: _Client) -> None:
         self.selector.unregister(client.socket)
@@ -108,14 +170,13 @@ class _Run:
 class _Client:
     """One kept-alive connection and the request it has under way."""
 
-    def __init__(self, job: Job, asked: bytes) -> None:
+    def __init__(self, job: Job) -> None:
         self.socket = socket.create_connection((job.host, job.port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.ask(asked)
 
-    def ask(self, asked: bytes) -> None:
-        self.parser, self.complete = HttpResponseParser(self), False
-        self.started = time.perf_counter()
+    def ask(self, asked: bytes, since: float) -> None:
+        """Send a request whose time counts from ``since``."""
+        self.parser, self.complete, self.since = HttpResponseParser(self), False, since
         self.socket.sendall(asked)
 
     def read(self, buffer: memoryview) -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,14 +43,18 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(home: Path) -> Iterator[Server]:
-    """A server over the home directory. Raises ServerDidNotStart with the end of what it wrote."""
+def serving(home: Path, environ: Mapping[str, str] | None = None, *more: str) -> Iterator[Server]:
+    """A server over the home directory; ``environ`` and ``more`` arguments are added to its own.
+
+    Raises ServerDidNotStart with the end of what it wrote.
+    """
     port = free_port()
     command = [sys.executable, "-c", "from rag.cli import main; main()", "serve"]
-    command += ["--port", str(port), "--home", str(home)]
+    command += ["--port", str(port), "--home", str(home), *more]
     with tempfile.TemporaryFile("w+") as log:
         started = time.perf_counter()
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, text=True)  # noqa: S603
+        seen = os.environ | dict(environ or {})
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, text=True, env=seen)  # noqa: S603
         try:
             while not is_ready(port):
                 if process.poll() is not None or time.perf_counter() - started > PATIENCE:

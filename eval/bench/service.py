@@ -69,7 +69,7 @@ def _together(
     note = f"bm25 k=10, {len(many)} requests a round, {workers} workers"
     yield Figure(
         name=f"http errors, {CLIENTS} clients",
-        measured=float(sum(load.errors for load in loads)),
+        measured=float(sum(load.errors + load.refused for load in loads)),
         unit="errors",
         relation="value",
         target=0.0,
@@ -77,7 +77,7 @@ def _together(
     )
     yield Figure(
         name=f"http throughput, {CLIENTS} clients",
-        measured=statistics.median(len(load.seconds) / load.wall for load in loads),
+        measured=statistics.median(load.rate for load in loads),
         baseline=statistics.median(rates),
         unit="/s",
         target=SHARE,

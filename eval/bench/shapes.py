@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from rag.errors import InvalidInput
@@ -75,3 +76,22 @@ def flops(model: LanguageModel, tokens: int, *, past: int = 0, layers: int | Non
     pairs = tokens * past + tokens * (tokens + 1) / 2
     count = config.num_hidden_layers if layers is None else layers
     return float(count * (2.0 * weights * tokens + 4.0 * config.hidden_size * pairs))
+
+
+def save_cross_encoder(directory: Path) -> Path:
+    """A cross-encoder of the shape of MiniLM-L6 (ms-marco-MiniLM-L6-v2: 6 layers of width 384) with RANDOM weights."""
+    import torch
+    from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+    from transformers.utils import logging
+
+    from rag.encoders import SentenceEncoder
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    torch.manual_seed(0)
+    config = BertConfig(
+        hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536, id2label={0: "relevance"}
+    )
+    BertForSequenceClassification(config).save_pretrained(directory)
+    tokenizer: Any = AutoTokenizer.from_pretrained(SentenceEncoder().path)
+    tokenizer.save_pretrained(directory)
+    return directory

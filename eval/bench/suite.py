@@ -16,6 +16,8 @@ from rag.config import Settings
 from rag.errors import InvalidInput
 
 NAMES = ("bm25", "dense", "build", "http", "start", "rerank", "cache", "select")
+LONG = ("serve", "soak")
+"""Those that run for minutes, only where they are named."""
 MODELS = ("rerank", "cache", "select")
 """Those that need a language model's shape and no collection."""
 QUERIES = 100
@@ -23,6 +25,8 @@ QUERIES = 100
 DATA = "KVASIR_TEST_DATA"
 NO_DATA = f"name a BEIR folder with --data, or set {DATA} to the folder that holds scifact/"
 DEMO = "python-docs"
+_SEARCHED = {"bm25", "dense", "http", *LONG}
+"""Those that ask a collection."""
 
 
 def run_suite(
@@ -34,16 +38,20 @@ def run_suite(
     sample: int = 1000,
     repeats: int = 5,
     shape: str = "small",
+    minutes: float = 10.0,
 ) -> Figures:
-    """The figures of the named benchmarks, all where none is named. Raises InvalidInput for an unknown name."""
-    chosen = [name for name in NAMES if not names or name in names]
-    if unknown := sorted(set(names) - set(NAMES)):
-        raise InvalidInput(f"no benchmark {unknown[0]!r}; choose of: {', '.join(NAMES)}")
+    """The figures of the named benchmarks, where none is named of all but the long ones.
+
+    Raises InvalidInput for an unknown name.
+    """
+    chosen = [name for name in NAMES if not names or name in names] + [name for name in LONG if name in names]
+    if unknown := sorted(set(names) - {*NAMES, *LONG}):
+        raise InvalidInput(f"no benchmark {unknown[0]!r}; choose of: {', '.join((*NAMES, *LONG))}")
     figures: list[Figure] = []
     if others := [name for name in chosen if name not in MODELS]:
         engine = Engine(settings)
-        subject = _subject(engine, data, collection, searched=bool(set(chosen) & {"bm25", "dense", "http"}))
-        figures += [figure for name in others for figure in _run(name, engine, subject, sample, repeats)]
+        subject = _subject(engine, data, collection, searched=bool(set(chosen) & _SEARCHED))
+        figures += [figure for name in others for figure in _run(name, engine, subject, sample, repeats, minutes)]
     if "rerank" in chosen:
         from eval.bench.reranking import reranking
 
@@ -84,8 +92,8 @@ def _subject(engine: Engine, data: Path | None, collection: str | None, *, searc
     return Subject(demo, [title or name for name, title, _ in documents], None)
 
 
-def _run(name: str, engine: Engine, subject: Subject, sample: int, repeats: int) -> Iterator[Figure]:
-    from eval.bench import building, searches, service
+def _run(name: str, engine: Engine, subject: Subject, sample: int, repeats: int, minutes: float) -> Iterator[Figure]:
+    from eval.bench import building, searches, service, serving, soak
     from rag.retrieval.bm25 import Bm25
 
     if name == "bm25":
@@ -99,4 +107,8 @@ def _run(name: str, engine: Engine, subject: Subject, sample: int, repeats: int)
         return building.building(subject.folder, engine.encoder, sample)
     if name == "http":
         return service.http(engine, subject.collection, subject.queries, repeats)
+    if name == "serve":
+        return serving.held_load(engine, subject.collection, subject.queries, float(repeats))
+    if name == "soak":
+        return soak.soak(engine, subject.collection, subject.queries, 60 * minutes)
     return service.start(engine.home.root, min(3, repeats))
