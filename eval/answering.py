@@ -14,6 +14,7 @@ from eval.beir import Dataset, load_dataset
 from eval.commands import shown, writable
 from eval.datasets.questions import answers
 from eval.indexing import index
+from eval.judge import Asked, Judge, judge_all
 from eval.kept_rows import KeptRows
 from eval.machine import command, commit, hardware, peak_memory_mb, versions
 from eval.made_by import made_by
@@ -21,6 +22,7 @@ from eval.run import percentiles
 from eval.running import AT_ONCE, Running
 from eval.subject import check_served, state_of
 from eval.tuning.record import records, refuse_tuned
+from indexes.readers.beir import Beir
 from rag.assemble import Engine
 from rag.config import Settings
 from rag.errors import InvalidInput
@@ -42,6 +44,7 @@ class AnswerReport:
     reused: int
     url: str = ""
     notes: Sequence[str] = ()
+    judged: Mapping[str, Any] | None = None
 
     def scores(self, query_id: str) -> AnswerScores:
         """Of one question, by the set's answers and relevant documents."""
@@ -85,6 +88,7 @@ class AnswerReport:
             "versions": versions(),
             "hardware": hardware(),
             "notes": list(self.notes),
+            "judge": None if self.judged is None else dict(self.judged),
         }
 
     def _mean(self, name: str) -> float | None:
@@ -142,14 +146,17 @@ def run_answers(
     running: Running = AT_ONCE,
     config: Path | None = None,
     allow_tuned: bool = False,
+    judged: bool = False,
 ) -> AnswerReport:
     """Answers the questions of a BEIR folder whose queries hold answers as metadata (``answer`` or ``answers``).
 
-    limit  take the first so many questions only, 0 takes all
+    limit   take the first so many questions only, 0 takes all
+    judged  let the engine of [remote] grade the answers that were given; verdicts are kept beside ``running.rows``
     Raises InvalidInput where no judged query of the split says an answer, and where the pipeline was tuned on it.
     """
     if not running.url:
         settings.pipeline(pipeline, overrides)
+    judge = Judge(settings.remote) if judged else None
     writable(running.rows)
     engine = Engine(settings)
     dataset = load_dataset(named, split, store=engine.home.root / "datasets")
@@ -161,6 +168,7 @@ def run_answers(
         kept = running.kept(by)
         with shown("answer", len(wanted)) as progress:
             reused = answer_all(ask, wanted, kept, running.jobs, progress)
+        verdicts = None if judge is None else _judged(judge, dataset, known, kept, wanted, running)
         return AnswerReport(
             dataset=dataset,
             pipeline=pipeline,
@@ -170,6 +178,7 @@ def run_answers(
             reused=reused,
             url=url,
             notes=[tuned] if tuned else [],
+            judged=verdicts,
         )
 
     if running.url:
@@ -181,6 +190,36 @@ def run_answers(
     indexed = index(engine, dataset, collection)
     by = made_by(engine, indexed, settings.pipeline(pipeline, overrides))
     return answered(from_library(engine.pipeline(indexed.name, pipeline, overrides)), by)
+
+
+def _judged(
+    judge: Judge,
+    dataset: Dataset,
+    known: Mapping[str, Sequence[str]],
+    kept: KeptRows,
+    wanted: Mapping[str, str],
+    running: Running,
+) -> dict[str, Any]:
+    """Verdicts on the answers that were given; a question that was left without one is not judged."""
+    answered = {query_id: kept.rows[query_id] for query_id in wanted if kept.rows[query_id]["found"]}
+    read = {doc_id for row in answered.values() for doc_id in row["context"]}
+    texts = {
+        document.id: f"{document.title}\n{document.text}".strip()
+        for document in Beir(dataset.path).documents(lambda skipped: None)
+        if document.id in read
+    }
+    asked = {
+        query_id: Asked(
+            question=wanted[query_id],
+            known=known[query_id],
+            answer=row["text"],
+            sources=[texts[doc_id] for doc_id in row["context"] if doc_id in texts],
+        )
+        for query_id, row in answered.items()
+    }
+    file = None if running.rows is None else running.rows.with_name(f"{running.rows.name}.judged")
+    with shown("judge", len(asked)) as progress:
+        return judge_all(judge, asked, file, running.jobs, progress)
 
 
 def _questions(dataset: Dataset, limit: int) -> tuple[dict[str, list[str]], dict[str, str]]:

@@ -38,6 +38,7 @@ def answers(
     rows: Rows = None,
     fresh: Fresh = False,
     allow_tuned: AllowTuned = False,
+    judge: Annotated[bool, typer.Option("--judge", help="Have the engine of [remote] grade the answers.")] = False,
     home: Home = None,
     config: Config = None,
     as_json: Json = False,
@@ -57,6 +58,7 @@ def answers(
         running=running(jobs, rows, fresh, url, timeout),
         config=config,
         allow_tuned=allow_tuned,
+        judged=judge,
     ).as_json()
     if as_json:
         print_json(said)
@@ -66,6 +68,12 @@ def answers(
         typer.echo(f"  {name:20} {value:.4f}  over {said['counted'][name]}")
     for name, value in said["tokens"].items():
         typer.echo(f"  {name:20} {'unknown' if value is None else format(value, '.1f')} tokens a question")
+    if (judged := said["judge"]) is not None:
+        verdicts = ", ".join(f"{count} {name}" for name, count in judged["verdicts"].items())
+        typer.echo(
+            f"  judged by {judged['model']}: {verdicts}; supported {judged['supported']:.0%} of {judged['judged']}"
+        )
+        typer.echo(f"  the judge read {judged['prompt_tokens']} tokens and wrote {judged['completion_tokens']}")
     at_once = "" if said["concurrency"] == [1] else f", {' and '.join(map(str, said['concurrency']))} at once"
     for stage, times in {"all": said["latency_ms"], **said["stages_latency_ms"]}.items():
         typer.echo(f"  {stage:20} p50 {times['p50']:.1f} ms, p95 {times['p95']:.1f} ms{at_once}")
