@@ -238,6 +238,14 @@ def test_openais_client_reads_answers_and_streams(own: openai.OpenAI) -> None:
         chat.create(model="gpt-4o", messages=messages(ASKED))
 
 
+def test_the_readmes_lines_run(own: openai.OpenAI, capsys: pytest.CaptureFixture[str]) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    lines = readme.split("## Drop-in")[1].split("```python\n")[1].split("```")[0]
+    here = lines.replace("http://127.0.0.1:8080/v1", str(own.base_url)).replace("python-docs", "demo")
+    exec(here.replace("How do I parse a date from a string?", ASKED), {})
+    assert "The heart pumps blood" in capsys.readouterr().out
+
+
 # --- what goes wrong in mid-stream ---
 
 
