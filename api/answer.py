@@ -97,8 +97,8 @@ class _Asking:
         pipeline = chosen_pipeline(call.engine, asked.collection, wanted, default)
         chosen = None if asked.filter is None else parse_filter(asked.filter)
         snapshot = call.engine.collection(asked.collection).snapshot()
-        call.account.query = asked.question
-        return cls(asked, pipeline, Query(asked.question, filter=chosen), snapshot, call, started)
+        call.account.query = asked.asked
+        return cls(asked, pipeline, Query(asked.asked, filter=chosen), snapshot, call, started)
 
     def whole(self) -> AnswerResponse:
         context = self._context()

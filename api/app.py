@@ -21,6 +21,7 @@ from api.errors import answer_error
 from api.guard_headers import send_protection
 from api.guarded import Guarded
 from api.health import alive, ready
+from api.jobs.routes import ROUTES as JOB_ROUTES
 from api.logs import RequestLog
 from api.mcp.http import close_mcp, mcp
 from api.metrics_route import metrics, registry_of
@@ -58,6 +59,7 @@ ROUTES = (
     delete_one,
     delete_hidden,
     delete_many,
+    *JOB_ROUTES,
     alive,
     ready,
     metrics,

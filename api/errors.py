@@ -36,6 +36,8 @@ from rag.errors import (
     PipelineNotFound,
     StorageFull,
 )
+from rag.jobs.spool import UploadTooLarge
+from rag.jobs.store import JobNotFound, TokenTaken
 from rag.keys import KeysDamaged
 from rag.runtime.meter import Cancelled
 
@@ -105,6 +107,9 @@ TABLE: dict[type[Exception], Row] = {
     CollectionBusy: Row(409, "conflict_error", "collection_busy", retry_after=2),
     EncoderMismatch: Row(409, "conflict_error", "encoder_mismatch"),
     FormatNotSupported: Row(409, "conflict_error", "format_not_supported"),
+    JobNotFound: Row(404, "not_found_error", "job_not_found"),
+    TokenTaken: Row(422, "invalid_request_error", "idempotency_key_reused", param="Idempotency-Key"),
+    UploadTooLarge: Row(413, "invalid_request_error", "upload_too_large"),
     NotAuthenticated: Row(401, "authentication_error", "not_authenticated"),
     NotAllowed: Row(403, "permission_error", "not_allowed"),
     RateLimited: Row(429, "rate_limit_error", "rate_limited", retry_after=1),

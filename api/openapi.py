@@ -23,6 +23,7 @@ _described: set[type[msgspec.Struct]] = {Problem, TeiError}
 _PATH_PARAMETERS = {
     "ref": "A collection's name, an alias, or name@version",
     "doc_id": "A document's id, percent-encoded; its slashes may stand as they are",
+    "job_id": "A job's id",
     "model_id": "A model's id; its slashes may stand as they are",
 }
 _EVENT = {
@@ -33,7 +34,7 @@ _EVENT = {
         "data": {"type": "string", "contentMediaType": "application/json"},
     },
 }
-_ERRORS = (400, 404, 409, 413, 422, 429, 500, 502, 503, 507)
+_ERRORS = (400, 401, 403, 404, 409, 413, 422, 429, 500, 502, 503, 504, 507)
 
 
 def documented(
@@ -62,7 +63,7 @@ def documented(
             schema["parameters"] = [_parameter(one) for one in schema["parameters"]]
             if body is not None:
                 named = {name: {"summary": name, "value": value} for name, value in examples.items()}
-                content = {"schema": _ref(body), "examples": named}
+                content = {"schema": ref_to(body), "examples": named}
                 schema["requestBody"] = {"required": True, "content": {"application/json": content}}
             return schema
 
@@ -83,7 +84,7 @@ def plain(media_type: str) -> type[Operation]:
 
 
 def _response(status: int, structs: Structs, events: bool | type[msgspec.Struct]) -> dict[str, Any]:
-    refs = [_ref(kind) for kind in structs]
+    refs = [ref_to(kind) for kind in structs]
     content: dict[str, Any] = {"application/json": {"schema": refs[0] if len(refs) == 1 else {"anyOf": refs}}}
     if events:
         content["text/event-stream"] = {"schema": _EVENT if events is True else _unnamed(events)}
@@ -92,8 +93,8 @@ def _response(status: int, structs: Structs, events: bool | type[msgspec.Struct]
 
 def _unnamed(kind: type[msgspec.Struct]) -> dict[str, Any]:
     """An event whose data is such a struct, or an error; a last one says [DONE]."""
-    broken = {"type": "object", "required": ["error"], "properties": {"error": _ref(ErrorDetail)}}
-    content = {"anyOf": [_ref(kind), broken]}
+    broken = {"type": "object", "required": ["error"], "properties": {"error": ref_to(ErrorDetail)}}
+    content = {"anyOf": [ref_to(kind), broken]}
     data = {"type": "string", "contentMediaType": "application/json", "contentSchema": content}
     return {
         "type": "object",
@@ -103,9 +104,9 @@ def _unnamed(kind: type[msgspec.Struct]) -> dict[str, Any]:
 
 
 def _failure(status: int, dialects: bool = False) -> dict[str, Any]:
-    content = {"application/problem+json": {"schema": _ref(Problem)}}
+    content = {"application/problem+json": {"schema": ref_to(Problem)}}
     if dialects:
-        content["application/json"] = {"schema": _ref(TeiError)}
+        content["application/json"] = {"schema": ref_to(TeiError)}
     return {"description": HTTPStatus(status).phrase, "content": content}
 
 
@@ -119,9 +120,9 @@ def _parameter(described: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _ref(kind: Any) -> dict[str, Any]:
+def ref_to(kind: Any) -> dict[str, Any]:
     if get_origin(kind) is list:
-        return {"type": "array", "items": _ref(get_args(kind)[0])}
+        return {"type": "array", "items": ref_to(get_args(kind)[0])}
     return {"type": "number"} if kind is float else {"$ref": f"#/components/schemas/{kind.__name__}"}
 
 

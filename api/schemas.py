@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from rag.errors import InvalidQuery
+
 Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Scalar = Int64 | float | bool | str
 PipelineChoice = str | dict[str, Any]
@@ -141,6 +143,7 @@ class SearchResponses(Struct, frozen=True):
 class AnswerRequest(Request):
     """A question to be answered from a collection.
 
+    question  or ``query``, as searches call it; one of both
     budget  tokens of the prompt: sources with their separators, and the fixed words around them where a model is asked
     selector  who chooses them, in place of the pipeline's ``select``: budget, mmr, search, greedy, beam, local, mcts,
             exact
@@ -149,7 +152,8 @@ class AnswerRequest(Request):
     """
 
     collection: str
-    question: str
+    question: str = ""
+    query: str = ""
     k: Int64 | None = None
     budget: Int64 | None = None
     selector: str | None = None
@@ -157,6 +161,13 @@ class AnswerRequest(Request):
     pipeline: PipelineChoice | None = None
     stream: bool = False
     explain: bool = False
+
+    @property
+    def asked(self) -> str:
+        """The question. Raises InvalidQuery where it has both names."""
+        if self.question and self.query:
+            raise InvalidQuery("the request has a question and a query; send one of them")
+        return self.question or self.query
 
 
 class CitedPlace(Struct, frozen=True):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +22,8 @@ from api.request_id import request_id
 from api.warmup import Warmup
 from api.workers import SPARES, Workers
 from rag.assemble import Engine
+from rag.errors import Overloaded
+from rag.jobs.runner import Runner
 from rag.keys import Key
 from rag.views import Views
 
@@ -44,11 +48,13 @@ class Service:
     """One process's engine and threads.
 
     workers  answer questions
-    draining  the server is about to end: it takes no new connections soon, and says so on /ready
     writers  build and change collections, one at a time: however many documents come, questions are not held up
     scraper  reads what /metrics shows, also while all others are busy
     accounts of the requests, for whoever counts or logs them
     job_counts  jobs by state, for whoever knows them to put here
+    jobs     documents that are taken in beside
+    draining  the server is about to end: it takes no new connections soon, says so on /ready, and streams without an
+             end of their own end
     guard    who gets in;  a key's requests see the service of ``seen_by``, the same with what is theirs as engine
     """
 
@@ -59,9 +65,11 @@ class Service:
     accounts: Accounts = field(init=False, default_factory=Accounts)
     warmup: Warmup = field(init=False)
     job_counts: Callable[[], Mapping[str, float]] = field(init=False, default=dict)
+    jobs: Runner = field(init=False)
+    draining: bool = field(init=False, default=False)
     guard: Guard = field(init=False)
     views: Views = field(init=False)
-    draining: bool = field(init=False, default=False)
+    _uploads: threading.BoundedSemaphore = field(init=False)
     _watching: asyncio.Task[None] | None = field(init=False, default=None)
     _warming: asyncio.Task[None] | None = field(init=False, default=None)
 
@@ -79,6 +87,9 @@ class Service:
         self.warmup = Warmup(self.engine)
         self.guard = Guard(self.engine.settings)
         self.views = Views(self.engine)
+        self.jobs = Runner(self.engine, self.views, lambda: self.warmup.finished)
+        self.job_counts = lambda: {state: float(count) for state, count in self.jobs.counts().items()}
+        self._uploads = threading.BoundedSemaphore(self.engine.settings.jobs.queued)
 
     def seen_by(self, key: Key) -> Service:
         """This service with nothing but what the key may see."""
@@ -86,10 +97,21 @@ class Service:
         view.engine = self.views.of(key.tenant, key.collections)
         return view
 
+    @contextmanager
+    def receiving(self) -> Iterator[None]:
+        """An upload is coming in. Raises Overloaded where too many are already."""
+        if not self._uploads.acquire(blocking=False):
+            raise Overloaded("too many uploads come in already; try again when some are done", retry_after=5)
+        try:
+            yield
+        finally:
+            self._uploads.release()
+
     async def start(self) -> None:
         self.workers.start()
         self.writers.start()
         self.scraper.start()
+        self.jobs.start()
         self._warming = asyncio.create_task(self.writers.run(self.warmup.run))
         self._warming.add_done_callback(_report)
         self._watching = asyncio.create_task(self.guard.watch())
@@ -97,6 +119,8 @@ class Service:
     async def close(self) -> None:
         if self._watching is not None:
             self._watching.cancel()
+        self.draining = True
+        await asyncio.to_thread(self.jobs.close)
         await self.writers.close()
         await self.workers.close()
         await self.scraper.close()

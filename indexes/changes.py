@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,8 +48,14 @@ def add_documents(
     store: DocumentStore,
     documents: Sequence[Document],
     encoder: TextEncoder,
+    *,
+    note: Mapping[str, int] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Change:
-    """Add or replace documents. Raises DuplicateDocument where one id comes twice. Needs the writer's lock."""
+    """Add or replace documents. Raises DuplicateDocument where one id comes twice. Needs the writer's lock.
+
+    note  states of the store that change in the same transaction;  progress  hears how many chunks are encoded
+    """
     ids = [document.id for document in documents]
     if repeated := [doc_id for doc_id, n in Counter(ids).items() if n > 1]:
         raise DuplicateDocument(f"document id {repeated[0]!r} occurs twice in one request; send each document once")
@@ -57,7 +63,8 @@ def add_documents(
     cut = [chunks(document, chunking, encoder.count_tokens) for document in documents]
     flat = [chunk for part in cut for chunk in part]
     first = store.next_row()
-    segment = write_segment(place.path / "vectors", first, encoder.encode_passages([chunk.content for chunk in flat]))
+    vectors = encoder.encode_passages([chunk.content for chunk in flat], progress)
+    segment = write_segment(place.path / "vectors", first, vectors)
     with store.writing() as db:
         generation = store.state("generation") + 1
         updated = store.remove(db, ids, generation)
@@ -66,6 +73,8 @@ def add_documents(
         if segment is not None:
             store.add_segment(db, segment)
         store.set_state(db, "generation", generation)
+        for name, value in (note or {}).items():
+            store.set_state(db, name, value)
     follow(place, store)
     _join_segments(place, manifest, store)
     empty = sum(not part for part in cut)

@@ -197,6 +197,17 @@ class DocumentStore:
         rows = self._all("SELECT seq FROM sqlite_sequence WHERE name = 'chunk'")
         return int(str(rows[0][0])) + 1 if rows else 1
 
+    def last_document(self) -> int:
+        """The row of the document that was stored last, 0 where there never was one."""
+        rows = self._all("SELECT seq FROM sqlite_sequence WHERE name = 'document'")
+        return int(str(rows[0][0])) if rows else 0
+
+    def documents_after(self, row: int, doc_ids: Sequence[str]) -> list[str]:
+        """Those of the ids whose documents were stored after ``row``; at most 500 ids."""
+        marks = ", ".join("?" * len(doc_ids))
+        found = self._all(f"SELECT id FROM document WHERE row > ? AND id IN ({marks})", (row, *doc_ids))
+        return [str(doc_id) for (doc_id,) in found]
+
     def chunks(self, rows: Iterable[int]) -> dict[int, Chunk]:
         """The chunks of those rows that exist."""
         wanted = list(rows)
@@ -232,6 +243,11 @@ class DocumentStore:
         """Ascending rows of all chunks whose document matches."""
         rows = self._all(f"SELECT row FROM chunk WHERE doc IN ({chosen.sql}) ORDER BY row", chosen.parameters)
         return np.array([row[0] for row in rows], dtype=np.int64)
+
+    def unknown(self, fields: Iterable[str]) -> tuple[str, ...]:
+        """Those of the fields that no document has, in order."""
+        known = "SELECT 1 FROM attribute WHERE name = ? LIMIT 1"
+        return tuple(name for name in sorted(fields) if not self._all(known, (name,)))
 
     def document(self, doc_id: str) -> Document | None:
         rows = self._all("SELECT id, title, text, metadata FROM document WHERE id = ?", (doc_id,))

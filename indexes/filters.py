@@ -35,10 +35,11 @@ _COMPARISONS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A compiled filter: ``sql`` selects document rows, ``parameters`` fill its placeholders."""
+    """A compiled filter: ``sql`` selects document rows, ``parameters`` fill its placeholders; the fields it names."""
 
     sql: str
     parameters: tuple[Scalar, ...]
+    fields: frozenset[str] = frozenset()
 
 
 def parse_filter(raw: object) -> Filter:
@@ -49,7 +50,7 @@ def parse_filter(raw: object) -> Filter:
         n = len(sets.parameters) + len(parameters)
         raise InvalidFilter(f"the filter holds {n} names and values; the limit is {MAX_TERMS}")
     named = f"WITH {', '.join(sets.definitions)} " if sets.definitions else ""
-    return Filter(named + sql, (*sets.parameters, *parameters))
+    return Filter(named + sql, (*sets.parameters, *parameters), frozenset(sets.fields))
 
 
 class _Sets:
@@ -57,6 +58,7 @@ class _Sets:
 
     def __init__(self) -> None:
         self.definitions: list[str] = []
+        self.fields: set[str] = set()
         self.parameters: list[Scalar] = []
 
     def name(self, sql: str, parameters: Sequence[Scalar]) -> Part:
@@ -84,6 +86,7 @@ def _member(key: str, value: object, depth: int, sets: _Sets) -> Part:
         return sets.name(f"SELECT row AS doc FROM document EXCEPT {sql}", parameters)
     if isinstance(value, Mapping) and not value:
         raise InvalidFilter(f'{key!r} has an empty condition; write a value or an operator such as {{"gte": 1}}')
+    sets.fields.add(clean_text(key))
     return _condition(clean_text(key), value if isinstance(value, Mapping) else {"eq": value})
 
 

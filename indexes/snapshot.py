@@ -210,11 +210,15 @@ class Snapshot:
             wanted *= 2
         return []
 
+    def unknown_fields(self, chosen: Filter) -> tuple[str, ...]:
+        """Fields that the filter names and no document has, in order."""
+        return self._allowed(chosen).unknown
+
     def _allowed(self, chosen: Filter) -> Allowed:
         """The rows a filter lets pass, kept for the next question with the same filter."""
         kept = self._filters.get(chosen)
         if kept is None:
-            kept = Allowed(self.store.matching(chosen))
+            kept = Allowed(self.store.matching(chosen), self.store.unknown(chosen.fields))
             if len(self._filters) >= MAX_CACHED_FILTERS:
                 self._filters.clear()
             self._filters[chosen] = kept
@@ -222,10 +226,13 @@ class Snapshot:
 
 
 class Allowed:
-    """What a filter lets pass: ascending rows, and Lucene's query for them once Lucene is asked."""
+    """What a filter lets pass: ascending rows, and Lucene's query for them once Lucene is asked.
 
-    def __init__(self, rows: Rows) -> None:
-        self.rows = rows
+    unknown  fields of the filter that no document has
+    """
+
+    def __init__(self, rows: Rows, unknown: tuple[str, ...] = ()) -> None:
+        self.rows, self.unknown = rows, unknown
 
     @cached_property
     def query(self) -> Any:

@@ -52,6 +52,9 @@ def index(
     kind: Annotated[str | None, typer.Option(help="Read the source as beir, jsonl, folder or python-docs.")] = None,
     chunking: Annotated[str | None, typer.Option(help="auto, whole, sentences or headings.")] = None,
     duplicates: Annotated[str | None, typer.Option(help="An id that comes twice: error or skip.")] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 where anything was skipped; the rest is built all the same.")
+    ] = False,
     home: Home = None,
     config: Config = None,
     as_json: Json = False,
@@ -59,7 +62,8 @@ def index(
     """Build a collection, or its next version. Stopped, the same command goes on where it was."""
     from rag.cli_index import build_collection
 
-    build_collection(engine_of(home, config), name, source, kind, chunking, duplicates, as_json)
+    if build_collection(engine_of(home, config), name, source, kind, chunking, duplicates, as_json) and strict:
+        raise typer.Exit(1)
 
 
 @app.command()

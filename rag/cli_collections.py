@@ -13,6 +13,7 @@ import typer
 from indexes.readers.open_source import open_sources
 from indexes.readers.source import Skipped
 from rag.assemble import Engine
+from rag.cli_options import counted
 from rag.errors import KvasirError
 
 BATCH = 1000
@@ -25,7 +26,9 @@ def show_list(engine: Engine, as_json: bool) -> None:
         typer.echo(json.dumps({"collections": rows, "aliases": aliases}))
         return
     for row in rows:
-        text = row.get("error") or f"{row['documents']} documents, {row['chunks']} chunks, {row['vectors']} vectors"
+        text = row.get("error") or (
+            f"{counted(row['documents'], 'document')}, {counted(row['chunks'], 'chunk')}, {row['vectors']} vectors"
+        )
         typer.echo(f"{row['name']}@{row['version']}  {text}")
     for alias, target in aliases.items():
         typer.echo(f"{alias} -> {target}")

@@ -17,6 +17,7 @@ from indexes.errors import CollectionNotFound
 from indexes.readers.open_source import open_sources
 from indexes.readers.source import Source
 from rag.assemble import Engine, vector_settings
+from rag.cli_options import counted
 from rag.config import IndexConfig, settings_from
 
 DEMO = "python-docs"
@@ -44,14 +45,15 @@ def build_collection(
     chunking: str | None,
     duplicates: str | None,
     as_json: bool,
-) -> None:
-    """Build and say what came of it."""
+) -> int:
+    """Build and say what came of it. How much was skipped."""
     asked = {key: value for key, value in (("chunking", chunking), ("duplicates", duplicates)) if value is not None}
     chosen = settings_from({"index": asked}).index if asked else IndexConfig()
     index = replace(engine.settings.index, **{key: getattr(chosen, key) for key in asked})
     source = open_sources(sources, kind=kind)
     built = run_build(engine, name, source, build_settings(index, source))
     typer.echo(json.dumps(summary(built), ensure_ascii=False)) if as_json else _say(built)
+    return built.manifest.skipped
 
 
 def build_demo(engine: Engine, quiet: bool) -> None:
@@ -94,7 +96,7 @@ def summary(built: Built) -> dict[str, Any]:
 def _say(built: Built) -> None:
     manifest, seconds = built.manifest, sum(built.manifest.seconds.values())
     name = f"{built.place.name}@{built.place.version}" + (" (resumed)" if built.resumed else "")
-    size = f"{manifest.documents} documents, {manifest.chunks} chunks, {manifest.vectors} vectors"
+    size = f"{counted(manifest.documents, 'document')}, {counted(manifest.chunks, 'chunk')}, {manifest.vectors} vectors"
     typer.echo(f"built {name}: {size}, {seconds:.1f} s")
     for skipped in built.skipped[:MAX_SHOWN]:
         typer.echo(f"  skipped {skipped.where}: {skipped.why}", err=True)

@@ -31,3 +31,8 @@ def engine_of(home: Path | None, config: Path | None, model: str = "") -> Engine
     if model:
         settings = replace(settings, model=replace(settings.model, name=model))
     return Engine(settings)
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 document``, ``2 documents``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

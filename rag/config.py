@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import tomllib
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
@@ -18,6 +18,7 @@ from rag.cache_table import CacheConfig
 from rag.dialects_table import DialectsConfig
 from rag.errors import InvalidConfig, PipelineNotFound
 from rag.generation_table import GenerationConfig
+from rag.jobs_table import JobsConfig
 from rag.selection_table import SelectionConfig
 from rag.tables import (
     BUILT_IN,
@@ -45,6 +46,7 @@ __all__ = [
     "EncoderConfig",
     "GenerationConfig",
     "IndexConfig",
+    "JobsConfig",
     "ModelConfig",
     "PipelineConfig",
     "RemoteConfig",
@@ -77,6 +79,7 @@ class Settings:
     selection: SelectionConfig = SelectionConfig()
     remote: RemoteConfig = RemoteConfig()
     server: ServerConfig = ServerConfig()
+    jobs: JobsConfig = JobsConfig()
     dialects: DialectsConfig = DialectsConfig()
     pipelines: Mapping[str, PipelineConfig] = field(default_factory=lambda: dict(BUILT_IN))
     rerankers: Mapping[str, RerankerConfig] = field(default_factory=lambda: dict(BUILT_IN_RERANKERS))
@@ -150,6 +153,8 @@ def settings_from(raw: Mapping[str, Any]) -> Settings:
     rest = dict(raw)
     pipelines = _named(rest.pop("pipeline", {}), "pipeline", BUILT_IN, PipelineConfig())
     rerankers = _named(rest.pop("reranker", {}), "reranker", BUILT_IN_RERANKERS, RerankerConfig())
+    for name, table in raw.get("reranker", {}).items():
+        _all_read(name, table, rerankers[name])
     if "none" in rerankers:
         raise InvalidConfig('no reranker can be called "none", which means that nothing is reranked; rename it')
     settings = replace(_updated(Settings(), rest, ""), pipelines=pipelines, rerankers=rerankers)
@@ -170,6 +175,14 @@ def _named(tables: Any, kind: str, built_in: Mapping[str, Table], new: Table) ->
             raise InvalidConfig(f"{kind}.{name} = {table!r} is no table; write [{kind}.{name}]")
         found[name] = _updated(found.get(name, new), table, f"{kind}.{name}")
     return found
+
+
+def _all_read(name: str, keys: Iterable[str], chosen: RerankerConfig) -> None:
+    """Raises InvalidConfig for a key of [reranker.NAME] that its kind does not read."""
+    for key in keys:
+        if key not in chosen.keys:
+            rule = f"a reranker of kind {chosen.kind} does not read it{nearest(key, chosen.keys)}"
+            raise InvalidConfig(f"reranker.{name}.{key}: {rule}")
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

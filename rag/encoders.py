@@ -143,7 +143,7 @@ class SentenceEncoder:
                 progress(len(texts))
             return np.stack([vector[text] for text in texts]) if texts else self._empty()
         vectors = np.zeros((len(unique), self.dimension), dtype=np.float32)
-        step = self._batch_size * 8
+        step = self._batch_size  # who waits for progress may want to stop
         for at in range(0, len(unique), step):
             part = unique[at : at + step]
             with self._passages, self._precision():

@@ -154,6 +154,19 @@ class ModelConfig:
     trust_remote_code: bool = False
 
 
+_PROMPTS = ("model", "passage_tokens", "reuse")
+_KEYS: dict[Kind, tuple[str, ...]] = {
+    "sentences": (),
+    "cross-encoder": ("model",),
+    "icr": (*_PROMPTS, "heads", "late", "best_last"),
+    "prp": (*_PROMPTS, "sort", "k"),
+    "setwise": (*_PROMPTS, "sort", "k", "group"),
+    "listwise": (*_PROMPTS, "window", "stride"),
+    "pointwise": _PROMPTS,
+    "likelihood": _PROMPTS,
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RerankerConfig:
     """[reranker.NAME] A reranker; one of each kind is built in under the kind's name.
@@ -200,6 +213,11 @@ class RerankerConfig:
             known = SORTS.get(self.kind)
             rule = nearest(self.sort, known) if known else f"; a reranker of kind {self.kind} does not sort"
             raise InvalidConfig(f"sort = {self.sort!r}{rule}")
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys that mean something for its kind."""
+        return ("kind", "first_stage", *_KEYS[self.kind])
 
     @property
     def reads(self) -> bool:

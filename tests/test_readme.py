@@ -8,6 +8,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+from eval.bench.section import between, section
 from indexes.build import BuildSettings, build
 from indexes.chunking import Chunking
 from indexes.home import Home
@@ -54,3 +55,8 @@ def test_the_commands_of_the_readme_are_targets_of_the_makefile() -> None:
     makefile = (Path(__file__).parents[1] / "Makefile").read_text(encoding="utf-8")
     for target in set(re.findall(r"make (demo|test|serve)", README)):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+
+
+def test_the_measured_section_is_what_the_kept_figures_say() -> None:
+    folder = Path(__file__).parents[1] / "docs" / "bench"
+    assert between(README, "README.md")[1] == section(folder)

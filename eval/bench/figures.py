@@ -30,6 +30,7 @@ class Figure:
     target    a bound on ``compared``: at most it, or at least it where ``at_least``; None where nothing is promised
     relation  how both are compared: ``ratio`` measured / baseline, ``difference`` measured - baseline, or ``value``
     spread    least and most of ``measured`` over repeated runs;  compared_spread  of ``compared``
+    stated    the comparison as it was published, where only rounded values of both sides are left
     """
 
     name: str
@@ -44,10 +45,13 @@ class Figure:
     note: str = ""
     spread: tuple[float, float] | None = None
     compared_spread: tuple[float, float] | None = None
+    stated: float | None = None
 
     @property
     def compared(self) -> float:
         """What the target bounds."""
+        if self.stated is not None:
+            return self.stated
         if self.relation == "value" or self.baseline is None:
             return self.measured
         if self.relation == "difference":
@@ -85,6 +89,7 @@ class Figure:
             "beside": self.beside,
             "relation": self.relation,
             "compared": _rounded(self.compared),
+            "stated": self.stated,
             "compared_spread": None if self.compared_spread is None else [_rounded(v) for v in self.compared_spread],
             "target": self.target,
             "at_least": self.at_least,
@@ -101,7 +106,7 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.6g}")
 
 
-_SAID = ("name", "measured", "unit", "baseline", "beside", "floor", "target", "at_least", "relation", "note")
+_SAID = ("name", "measured", "unit", "baseline", "beside", "floor", "target", "at_least", "relation", "note", "stated")
 
 
 def figure_from(said: Mapping[str, Any]) -> Figure:

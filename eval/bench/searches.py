@@ -40,8 +40,7 @@ def bm25(retriever: Bm25, queries: Sequence[str], repeats: int) -> Iterator[Figu
                 return retriever.retrieve(Query(text), k)
 
             mine, floor = in_turns(ours, bare, queries, repeats, WARM_ROUNDS)
-            note = f"{len(queries)} queries, Anserini SimpleSearcher"
-            yield _figure(f"bm25 k={k}", mine, floor, note)
+            yield _figure(f"bm25 k={k}", mine, floor, "Anserini's SimpleSearcher", f"{len(queries)} queries")
     finally:
         searcher.close()
 
@@ -65,8 +64,8 @@ def dense(snapshot: Snapshot, encoder: TextEncoder, queries: Sequence[str], repe
             return snapshot.search_dense(vector, k)
 
         mine, floor = in_turns(ours, bare, asked, repeats)
-        note = f"{len(vectors)} vectors, {faiss.omp_get_max_threads()} threads, FAISS IndexFlatIP"
-        yield _figure(f"dense k={k}", mine, floor, note)
+        note = f"{len(vectors)} vectors, {faiss.omp_get_max_threads()} threads"
+        yield _figure(f"dense k={k}", mine, floor, "FAISS IndexFlatIP", note)
 
 
 def stored_vectors(snapshot: Snapshot) -> Matrix:
@@ -76,5 +75,5 @@ def stored_vectors(snapshot: Snapshot) -> Matrix:
     return np.ascontiguousarray(vectors[~np.isnan(vectors[:, 0])])
 
 
-def _figure(name: str, mine: float, floor: float, note: str) -> Figure:
-    return Figure(name=name, measured=mine * 1000, baseline=floor * 1000, unit="ms", target=MOST, note=note)
+def _figure(name: str, mine: float, bare: float, beside: str, note: str) -> Figure:
+    return Figure(name=name, measured=mine * 1e3, baseline=bare * 1e3, beside=beside, unit="ms", target=MOST, note=note)

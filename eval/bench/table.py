@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -39,7 +41,8 @@ def _compared(figure: Figure) -> str:
 def _target(figure: Figure) -> str:
     if figure.bound is None:
         return "-"
-    return figure.bound + ("x" if figure.relation == "ratio" and figure.baseline is not None else f" {figure.unit}")
+    unit = "x" if figure.relation == "ratio" and figure.baseline is not None else figure.unit
+    return f"{figure.bound}{'' if unit == 'x' else ' '}{unit}"
 
 
 def _with_unit(value: float, unit: str) -> str:
@@ -51,11 +54,23 @@ def _range(spread: tuple[float, float] | None) -> str:
 
 
 def number(value: float) -> str:
-    """Three digits that count, whole numbers from 100 on in groups of three."""
-    if abs(value) >= 100 or value == int(value):
+    """About three digits that count, in groups of three where there are more."""
+    if abs(value) >= 1000 or value == int(value):
         return f"{value:,.0f}"
-    digits = 2 if abs(value) >= 0.1 else 4
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.{digits}f}"
+    digits = 1 if abs(value) >= 10 else 2 if abs(value) >= 0.01 else 4
+    return f"{value:.{digits}f}"
+
+
+def markdown(figures: Sequence[Figure]) -> str:
+    """The table in Markdown; the floors' columns only where a figure has one."""
+    rows = [HEADS, *(cells(figure) for figure in figures)]
+    width = len(HEADS) if any(figure.floor is not None for figure in figures) else HEADS.index("floor")
+    lines = [f"| {' | '.join(_escaped(cell) for cell in row[:width])} |" for row in rows]
+    return "\n".join([lines[0], f"|{'---|' * width}", *lines[1:]])
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def show(figures: Figures, console: Console) -> None:

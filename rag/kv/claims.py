@@ -7,9 +7,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from rag.kv.ape import shared_positions, shift
+from rag.kv.attended import read_variants
 from rag.kv.behind import attention_behind
 from rag.kv.cachecheck import Bench, difference
-from rag.kv.craft import read_variants
 from rag.kv.modes import Mode
 from rag.kv.recompute import recompute
 from rag.kv.reference import States, apart, stored

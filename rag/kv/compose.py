@@ -13,7 +13,7 @@ from rag.kv.blend import Deviants
 from rag.kv.capture import read_chunks
 from rag.kv.craft import Variant
 from rag.kv.modes import Mode
-from rag.kv.plan import Chunk, Ids, Piece, all_exact, pieces_of, reusable, rounding, to_compute
+from rag.kv.plan import Chunk, Ids, Piece, all_exact, ids_of, pieces_of, reusable, rounding, to_compute
 from rag.kv.recompute import recompute
 from rag.kv.rope import angles, check_supported, rotate_in_place
 from rag.kv.states import ChunkStates
@@ -107,9 +107,9 @@ def _all_read(
     if not isinstance(prefix, ChunkStates):
         fresh = len(prefix)
         prefix = read_chunks(model, [prefix], meter, on="model")[0]
-    missing = [tuple(chunk) for chunk in chunks if not isinstance(chunk, ChunkStates | Variant)]
+    missing = [ids_of(chunk) for chunk in chunks if not isinstance(chunk, ChunkStates | Variant)]
     read = dict(zip(missing, read_chunks(model, missing, meter, prefix=prefix, on="model"), strict=True))
-    there: list[Chunk] = [c if isinstance(c, ChunkStates | Variant) else read[tuple(c)] for c in chunks]
+    there: list[Chunk] = [c if isinstance(c, ChunkStates | Variant) else read[ids_of(c)] for c in chunks]
     return prefix, there, fresh + sum(map(len, missing))
 
 

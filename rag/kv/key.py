@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from hashlib import blake2b
 
@@ -64,6 +64,15 @@ def token_bytes(ids: Sequence[int]) -> bytes:
 def token_hash(ids: Sequence[int]) -> str:
     """128 bits in hex of the exact token ids; text is no key, as its tokens change at a chunk's borders."""
     return blake2b(token_bytes(ids), digest_size=16).hexdigest()
+
+
+def fronts(rows: Iterable[Sequence[int]]) -> Iterator[str]:
+    """Of each row the ``token_hash`` of all tokens of the rows before it; "" where there are none."""
+    so_far, some = blake2b(digest_size=16), False
+    for ids in rows:
+        yield so_far.hexdigest() if some else ""
+        so_far.update(token_bytes(ids))
+        some = some or bool(ids)
 
 
 def chunk_key(ids: Sequence[int], fingerprint: Fingerprint | str, variant: str = "0") -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rag.errors import InvalidInput
-from rag.kv.craft import Context, Variant, cfo, wanting
+from rag.kv.craft import Between, Context, Variant, share, wanting
+from rag.kv.key import fronts, token_hash
 from rag.kv.modes import Mode
 from rag.kv.states import ChunkStates
 
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     import torch
 
 Ids = tuple[int, ...]
-Chunk = ChunkStates | Variant | Sequence[int]
-"""What is cached of a chunk, or its token ids where nothing is."""
+Chunk = ChunkStates | Variant | Between | Sequence[int]
+"""What is cached of a chunk, or its token ids where nothing is; or what stands between chunks."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,14 +25,15 @@ class Piece:
     """The prefix or a chunk at its place.
 
     states  what is cached of it;  exact  true where these are what the full prefill would give here
-    before  the chunks in front of it
+    before  names of the chunks in front of it;  front  ``token_hash`` of all tokens between the prefix and it
     """
 
     ids: Ids
     start: int
     states: ChunkStates | None
     context: Context
-    before: tuple[Ids, ...]
+    before: tuple[str, ...]
+    front: str
     exact: bool
 
     @property
@@ -48,16 +50,23 @@ def pieces_of(prefix: ChunkStates | Sequence[int], chunks: Sequence[Chunk]) -> l
     if isinstance(prefix, ChunkStates) and prefix.behind:
         raise InvalidInput(f"a prefix stands first, but its states were read behind {prefix.behind} tokens")
     ids, states = (prefix.ids, prefix) if isinstance(prefix, ChunkStates) else (tuple(prefix), None)
-    found = [Piece(ids, 0, states, Context(), (), states is not None)]
-    before: tuple[Ids, ...] = ()
-    for chunk in chunks:
+    found = [Piece(ids, 0, states, Context(), (), "", states is not None)]
+    before: tuple[str, ...] = ()
+    for chunk, front in zip(chunks, fronts(map(ids_of, chunks)), strict=True):
         states, context = _states_of(chunk)
-        ids = tuple(chunk) if states is None and isinstance(chunk, Sequence) else states.ids if states else ()
-        start = found[-1].stop
-        exact = states is not None and states.behind == start and context.before == before
-        found.append(Piece(ids, start, states, context, before, exact))
-        before = (*before, ids) if ids else before
+        ids, start = ids_of(chunk), found[-1].stop
+        same = (context.before, context.front) == (before, front)
+        exact = states is not None and states.behind == start and same and context.exact
+        found.append(Piece(ids, start, states, context, before, front, exact))
+        before = (*before, token_hash(ids)) if ids and not isinstance(chunk, Between) else before
     return found
+
+
+def ids_of(chunk: Chunk) -> Ids:
+    """The token ids of a chunk, whatever there is of it."""
+    if isinstance(chunk, Variant):
+        return chunk.states.ids
+    return chunk.ids if isinstance(chunk, ChunkStates | Between) else tuple(chunk)
 
 
 def _states_of(chunk: Chunk) -> tuple[ChunkStates | None, Context]:
@@ -87,11 +96,15 @@ def to_compute(mode: Mode, pieces: Sequence[Piece]) -> list[int]:
 
 def _of(mode: Mode, piece: Piece) -> Sequence[int]:
     if mode.kind == "craft":
-        share = cfo(piece.context, piece.before, mode.alpha)
-        if piece.before == piece.context.before:  # and yet not exact: it was read behind another prefix, or none
-            share = min(1.0, mode.alpha * piece.context.cci)
-        return [piece.start + i for i in wanting(piece.context, len(piece.ids), share)]
+        return [piece.start + i for i in wanting(piece.context, len(piece.ids), _fix(mode, piece))]
     return _share(mode, piece.places)
+
+
+def _fix(mode: Mode, piece: Piece) -> float:
+    """The share that craft computes again of a piece with states: all its context has changed with another prefix."""
+    if piece.before == piece.context.before and piece.states is not None and piece.states.behind != piece.start:
+        return min(1.0, mode.alpha * piece.context.cci)
+    return share(piece.context, piece.before, piece.front, mode.alpha)
 
 
 def _share(mode: Mode, places: range) -> range:
@@ -108,8 +121,8 @@ def _share(mode: Mode, places: range) -> range:
 
 def again(mode: Mode, length: int) -> int:
     """Tokens of a passage that was read by itself which a mode computes again elsewhere, from the first layer on."""
-    share = min(1.0, mode.alpha * Context().cci)
-    return len(wanting(Context(), length, share)) if mode.kind == "craft" else len(_share(mode, range(length)))
+    alone = min(1.0, mode.alpha * Context().cci)
+    return len(wanting(Context(), length, alone)) if mode.kind == "craft" else len(_share(mode, range(length)))
 
 
 def all_exact(mode: Mode, pieces: Sequence[Piece], computed: Sequence[int], dtype: torch.dtype) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 from rag.errors import InvalidInput
 from rag.kv.behind import attention_behind, logits_behind
 from rag.kv.compose import Composed, compose
+from rag.kv.craft import Between
 from rag.kv.gate import Choice
 from rag.kv.library import ChunkLibrary, Found
 from rag.kv.modes import Mode
@@ -261,7 +262,7 @@ class CachedReader(Reader):
         for ids, passage in layout.pieces:
             states = found.states.get(ids) if passage else None
             if states is None:
-                chunks.append(ids)
+                chunks.append(ids if passage else Between(ids))
                 continue
             # Behind another beginning they are never exact, however long it is.
             chunks.append(states if here else replace(states, behind=0))

@@ -21,7 +21,7 @@ from rag.kv.compose import cached_bytes, placing, positions_of
 from rag.kv.craft import Variant
 from rag.kv.layer import finish, projected
 from rag.kv.modes import Mode
-from rag.kv.plan import Chunk, Ids, Piece, all_exact, pieces_of, reusable, rounding, to_compute
+from rag.kv.plan import Chunk, Ids, Piece, all_exact, ids_of, pieces_of, reusable, rounding, to_compute
 from rag.kv.recompute import ROWS, ROWS_CUDA, Narrow, visible
 from rag.kv.rope import Rope, angles, check_supported, rotated
 from rag.kv.states import ChunkStates
@@ -161,7 +161,7 @@ def _filled(question: Question, read: dict[tuple[Ids, Ids], ChunkStates]) -> tup
     """The question with states for all it has, and of how many tokens they were read for it."""
     ids = _ids(question.prefix)
     there: list[Chunk] = [
-        chunk if isinstance(chunk, ChunkStates | Variant) else read[ids, tuple(chunk)] for chunk in question.chunks
+        chunk if isinstance(chunk, ChunkStates | Variant) else read[ids, ids_of(chunk)] for chunk in question.chunks
     ]
     fresh = sum(map(len, _missing(question))) + (0 if isinstance(question.prefix, ChunkStates) else len(ids))
     return replace(question, prefix=read[ids, ()], chunks=there), fresh
@@ -173,7 +173,7 @@ def _ids(prefix: ChunkStates | Ids) -> Ids:
 
 def _missing(question: Question) -> list[Ids]:
     """The chunks of which nothing is cached."""
-    return [tuple(chunk) for chunk in question.chunks if not isinstance(chunk, ChunkStates | Variant)]
+    return [ids_of(chunk) for chunk in question.chunks if not isinstance(chunk, ChunkStates | Variant)]
 
 
 def _batches(rows: Iterator[_Row]) -> Iterator[list[_Row]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from indexes.collection import Collection
 from rag.protocols import Retriever
 from rag.retrieval.many import retrieve_many
-from rag.retrieval.stage import ranking
+from rag.retrieval.stage import filter_notes, ranking
 from rag.values import Query, Ranking, ScoreKind
 
 
@@ -21,8 +21,10 @@ class Bm25(Retriever):
 
     def retrieve(self, query: Query, k: int) -> Ranking:
         started = time.perf_counter()
-        found = self.collection.snapshot().search_sparse(query.text, k, query.filter)
-        return ranking(found, k, stage="bm25", kind=ScoreKind.BM25, started=started)
+        snapshot = self.collection.snapshot()
+        found = snapshot.search_sparse(query.text, k, query.filter)
+        notes = filter_notes(snapshot, query)
+        return ranking(found, k, stage="bm25", kind=ScoreKind.BM25, started=started, notes=notes)
 
     def retrieve_many(self, queries: Sequence[Query], k: int) -> list[Ranking]:
         return retrieve_many(self.retrieve, queries, k)

@@ -10,7 +10,7 @@ from indexes.collection import Collection
 from indexes.encoding import TextEncoder
 from rag.protocols import Retriever
 from rag.retrieval.many import retrieve_many
-from rag.retrieval.stage import ranking
+from rag.retrieval.stage import filter_notes, ranking
 from rag.values import Query, Ranking, ScoreKind
 
 
@@ -28,7 +28,8 @@ class Dense(Retriever):
         vector = self.encoder.encode_query(query.text)
         found = snapshot.search_dense(vector, k, query.filter)
         tokens = sum(self.encoder.count_tokens([query.text]))
-        return ranking(found, k, stage="dense", kind=ScoreKind.COSINE, started=started, tokens=tokens)
+        notes = filter_notes(snapshot, query)
+        return ranking(found, k, stage="dense", kind=ScoreKind.COSINE, started=started, tokens=tokens, notes=notes)
 
     def retrieve_many(self, queries: Sequence[Query], k: int) -> list[Ranking]:
         return retrieve_many(self.retrieve, queries, k)

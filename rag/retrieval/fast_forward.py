@@ -13,7 +13,7 @@ from indexes.encoding import TextEncoder
 from rag.fusion import interpolate
 from rag.protocols import Retriever
 from rag.retrieval.many import retrieve_many
-from rag.retrieval.stage import check_depth, ranking
+from rag.retrieval.stage import check_depth, filter_notes, ranking
 from rag.values import Hit, Query, Ranking, ScoreKind, StageReport
 
 
@@ -37,7 +37,8 @@ class FastForward(Retriever):
         snapshot = self.collection.snapshot()
         snapshot.check_encoder(self.encoder)
         found = snapshot.search_sparse(query.text, self.depth, query.filter)
-        sparse = ranking(found, self.depth, stage="bm25", kind=ScoreKind.BM25, started=started)
+        notes = filter_notes(snapshot, query)
+        sparse = ranking(found, self.depth, stage="bm25", kind=ScoreKind.BM25, started=started, notes=notes)
         searched = time.perf_counter()
         vector = self.encoder.encode_query(query.text)
         looked_up = snapshot.vectors.lookup(np.array([row for row, _, _ in found], dtype=np.int64)) @ vector

@@ -213,3 +213,12 @@ def test_a_client_that_leaves_stops_the_work(home: Path, make_engine: MakeEngine
         assert Talker.left.wait(10), "the generator still talks to nobody"
         answer = httpx.post(f"{running.url}/v1/search", json={"collection": "demo", "query": "light"}, timeout=30)
         assert answer.status_code == 200  # the one worker is free again
+
+
+def test_a_question_may_be_called_a_query_as_in_searches(client: Client) -> None:
+    body = ask(client).json()
+    asked = {"collection": "demo", "query": QUESTION}
+    assert client.post("/v1/answer", json=asked).json()["answer"] == body["answer"]
+    both = client.post("/v1/answer", json=asked | {"question": "What else?"})
+    assert "send one of them" in assert_problem(both, 422, "invalid_query")["detail"]
+    assert_problem(client.post("/v1/answer", json={"collection": "demo"}), 422, "invalid_query")

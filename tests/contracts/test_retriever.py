@@ -107,14 +107,26 @@ def test_a_filter_holds_before_the_cut(retriever: Retriever) -> None:
     ranking = retriever.retrieve(FERRIES, DEPTH)
     assert len(ranking) == DEPTH
     assert {hit.chunk.doc_id.split("-")[1] for hit in ranking} == {"ferry"}
-    assert len(retriever.retrieve(Query("crossing", filter=parse_filter({"aspect": "no such"})), 5)) == 0
+    nothing = retriever.retrieve(Query("crossing", filter=parse_filter({"aspect": "no such"})), 5)
+    assert len(nothing) == 0
+    assert not any("filter names" in note for stage in nothing.stages() for note in stage.report.notes)
+
+
+def test_a_field_that_no_document_has_is_told(retriever: Retriever) -> None:
+    wrong = parse_filter({"or": [{"aspcet": "ferry"}, {"not": {"yaer": 3}}, {"aspect": "ferry"}]})
+    found = retriever.retrieve(Query("crossing", filter=wrong), 5)
+    notes = {note for stage in found.stages() for note in stage.report.notes}
+    assert notes == {"the filter names 'aspcet', 'yaer', which no document of the collection has"}
 
 
 def test_threads_change_nothing(retriever: Retriever) -> None:
+    """But rounding, where texts of several threads share a pass of a model."""
     queries = [Query(text) for text in QUERIES] * 4
     with ThreadPoolExecutor(8) as pool:
         threaded = list(pool.map(lambda query: scored(retriever.retrieve(query, 9)), queries))
-    assert threaded == [scored(retriever.retrieve(query, 9)) for query in queries]
+    for found, query in zip(threaded, queries, strict=True):
+        alone = dict(scored(retriever.retrieve(query, 9)))
+        assert dict(found) == pytest.approx(alone, abs=1e-5)
 
 
 def test_every_stage_reports_its_name_time_and_counts(retriever: Retriever) -> None:

@@ -83,6 +83,15 @@ def test_a_malformed_line_is_reported_by_its_number_and_the_build_goes_on(cli: C
     assert "not valid JSON" in skipped["why"]
 
 
+def test_where_nothing_may_be_skipped_the_exit_code_says_so(cli: Cli) -> None:
+    done = cli.run("index", "strict", "isles.jsonl", "--strict", code=1)
+    assert "built strict@1: 4 documents, 4 chunks" in done.stdout
+    (cli.root / "one.jsonl").write_text(json.dumps(DOCUMENTS[0]))
+    whole = cli.run("index", "strict", "one.jsonl", "--strict")
+    assert "built strict@2: 1 document, 1 chunk, " in whole.stdout
+    cli.run("collections", "drop", "strict", "--yes")
+
+
 def test_search_gives_ranked_results_with_every_stage_explained(cli: Cli) -> None:
     found = cli.json("search", "isles", "how tall is the lighthouse?", "--explain", "--set", "depth=50", "-k", "2")
     first, second = found["results"]

@@ -93,11 +93,13 @@ def test_a_figure_comes_back_from_its_json() -> None:
     [
         (12345.6, "12,346"),
         (100.0, "100"),
+        (118.92, "118.9"),
         (53.94, "53.9"),
         (2.0, "2"),
         (1.094, "1.09"),
         (0.59, "0.59"),
-        (0.01, "0.0100"),
+        (0.01, "0.01"),
+        (0.001234, "0.0012"),
     ],
 )
 def test_numbers_have_three_digits_that_count(value: float, text: str) -> None:

@@ -18,6 +18,7 @@ from rag.config import (
     EncoderConfig,
     GenerationConfig,
     IndexConfig,
+    JobsConfig,
     ModelConfig,
     PipelineConfig,
     RemoteConfig,
@@ -43,6 +44,7 @@ TABLES: dict[str, type] = {
     "remote": RemoteConfig,
     "dialects": DialectsConfig,
     "server": ServerConfig,
+    "jobs": JobsConfig,
     "pipeline.ask": PipelineConfig,
     "reranker.prp": RerankerConfig,
 }
@@ -53,6 +55,13 @@ KEYS = [
     for field in fields(kind)
     if f"{table}.{field.name}" not in TABLES
 ]
+READ_BY = {
+    f"reranker.prp.{key}": f"reranker.{kind}"
+    for kind in ("icr", "setwise", "listwise")
+    for key in BUILT_IN_RERANKERS[kind].keys
+    if key not in BUILT_IN_RERANKERS["prp"].keys
+}
+"""The reranker that reads a key where prp does not."""
 WEIGHTS = {f"selection.weights.{field.name}": 0.05 for field in fields(Weights)}
 
 # A value for each key that no built-in default has.
@@ -67,6 +76,8 @@ OTHER: dict[str, Any] = {
     "max_documents": 9, "retrieve": ("bm25",), "fuse": "zscore", "weights": (0.25, 0.75), "depth": 99, "alpha": 0.25,
     "rerank": "none", "rerank_model": "some/model", "rerank_depth": 9, "select": "mmr", "mmr_lambda": 0.25,
     "order": "document", "k": 9, "budget": 99, "generate": "remote",
+    "running": 9, "at_once": 9, "slice_ms": 9.5, "queued": 9, "folders": ("/srv/papers",), "max_upload_mb": 9,
+    "max_files": 9, "min_free_mb": 9, "keep_days": 9.5, "keep": 9, "read_ahead": False,
     "deadline_ms": 9.5, "open": True, "open_metrics": True, "origins": ("https://a.example",),
     "rerank_deadline_ms": 9.5, "rerank_max_prefill_tokens": 9, "max_rerank_documents": 9, "max_rerank_chars": 9,
     "name": "lexical", "kind": "icr", "heads": "some-heads", "late": "QA", "best_last": False, "sort": "sliding",
@@ -148,6 +159,7 @@ def test_every_key_has_a_value_to_be_tested_with() -> None:
 
 @pytest.mark.parametrize(("table", "key"), KEYS)
 def test_every_key_can_be_set_by_the_environment(table: str, key: str) -> None:
+    table = READ_BY.get(f"{table}.{key}", table)
     value = WEIGHTS.get(f"{table}.{key}") or OTHER[key]
     text = str(value).lower() if isinstance(value, bool) else str(list(value) if isinstance(value, tuple) else value)
     name = f"KVASIR_{table}.{key}".upper().replace(".", "__")
@@ -157,7 +169,8 @@ def test_every_key_can_be_set_by_the_environment(table: str, key: str) -> None:
     several = kind in ("pipeline", "reranker")
     section = getattr(settings, f"{kind}s")[named] if several else attrgetter(table)(settings)
     assert getattr(section, key) == value
-    assert value != getattr(NAMED.get(table) or TABLES[table](), key)
+    before = NAMED.get(table) or (BUILT_IN_RERANKERS[named] if kind == "reranker" else TABLES[table]())
+    assert value != getattr(before, key)
 
 
 @pytest.mark.parametrize("key", ["default_pipeline", "answer_pipeline"])
@@ -412,3 +425,31 @@ def test_weights_and_limits_of_selection_are_settings() -> None:
         settings_from({"selection": {"evaluations": 0}})
     with pytest.raises(InvalidConfig, match=r"selection\.weights\.brige"):
         settings_from({"selection": {"weights": {"brige": 0.1}}})
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (
+            {"kind": "sentences", "heads": "all"},
+            "mine.heads: a reranker of kind sentences does not read it; known: first_stage, kind",
+        ),
+        ({"kind": "prp", "group": 4}, "mine.group: a reranker of kind prp does not read it"),
+        ({"kind": "listwise", "late": "QA"}, "mine.late: a reranker of kind listwise does not read it"),
+        ({"sort": "heapsort"}, "sort = 'heapsort'; a reranker of kind icr does not sort"),
+    ],
+)
+def test_a_key_that_its_kind_of_reranker_does_not_read_is_refused(table: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidConfig, match=re.escape(message)):
+        settings_from({"reranker": {"mine": table}})
+
+
+def test_every_kind_of_reranker_reads_its_own_keys() -> None:
+    """Each key is read by some kind, and what a kind reads can be set."""
+    read = set[str]()
+    for kind in BUILT_IN_RERANKERS:
+        chosen = BUILT_IN_RERANKERS[kind]
+        given = {key: getattr(chosen, key) for key in chosen.keys}
+        assert settings_from({"reranker": {kind: given}}).rerankers[kind] == chosen
+        read.update(chosen.keys)
+    assert read == {field.name for field in fields(RerankerConfig)}

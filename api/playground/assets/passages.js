@@ -32,11 +32,12 @@ const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
 function carded(hit, place, marks, elsewhere) {
   const number = hit.number ?? hit.rank;
+  const title = el("h4", { dir: "auto" }, hit.title || hit.document_id);
   const text = el("p", { class: "text", dir: "auto" });
   const more = el("button", { type: "button", class: "quiet more", "aria-expanded": "false", onclick: toggle }, "Whole passage");
   const head = el("div", { class: "head" },
     el("span", { class: "number", "aria-hidden": "true" }, String(number)),
-    el("h4", { dir: "auto" }, hit.title || hit.document_id),
+    title,
     el("span", { class: "score", title: `${hit.score_kind}: ${hit.raw_score}` }, hit.relevance_score.toFixed(2)));
   const item = el("li", { class: "card", tabindex: place ? -1 : 0, "data-chunk": hit.chunk_id,
     "aria-label": `${number}: ${hit.title || hit.document_id}` }, head, text,
@@ -58,8 +59,10 @@ function carded(hit, place, marks, elsewhere) {
   function attended(tokens) {
     const words = wordsOf(tokens);
     const most = Math.max(...words.map((word) => word.score), 1e-9);
+    const end = hit.title ? words.findIndex((word) => word.text.includes("\n")) : -1;
     item.classList.add("open");
-    show(text, words.map((word) => heated(word, most)));
+    if (end > 0) show(title, words.slice(0, end).map((word) => heated(word, most)));
+    show(text, words.slice(end + 1).map((word) => heated(word, most)));
     item.querySelector(".looked")?.remove();
     item.append(el("p", { class: "looked" }, looked(words)));
   }

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from rag.errors import InvalidInput
+from rag.kv.attended import read_variants
 from rag.kv.behind import logits_behind
 from rag.kv.compose import Composed, compose
-from rag.kv.craft import read_variants
+from rag.kv.craft import Between, wanting
 from rag.kv.layout import encode, parse
 from rag.kv.modes import parse_mode
 from rag.kv.plan import Chunk
@@ -160,6 +161,19 @@ def test_variants_read_behind_the_same_chunks_are_hits_of_the_prefix_mode() -> N
     assert (same.hit_tokens, same.recomputed, same.exact) == (56, 0.0, True)
     turned = composed(prefix, [variants[0], variants[2], variants[1]], "prefix")
     assert (turned.hit_tokens, turned.exact) == (28, True)
+
+
+def test_what_stands_between_chunks_must_be_the_same_for_a_variant_to_be_exact() -> None:
+    prefix, _ = cached()
+    one, other = Between((3, 4)), Between((4, 3))
+    first, second = read_variants(model_of(), [ROWS[0], one, ROWS[2]], Meter(), prefix=prefix)
+    same = composed(prefix, [first, one, second, one], "craft")
+    assert (same.exact, same.hit_tokens) == (True, 8 + 20 + 25)
+    changed = composed(prefix, [first, other, second], "craft")
+    again = len(wanting(second.context, 25, second.context.cci))
+    assert (changed.exact, changed.hit_tokens) == (False, 8 + 20 + 25 - again)
+    wanted = logits_behind(model_of(), composed(prefix, [first, one, second, one], "full"), QUESTION, Meter())
+    np.testing.assert_allclose(logits_behind(model_of(), same, QUESTION, Meter()), wanted, atol=1e-4)
 
 
 def test_what_cannot_be_composed_is_refused() -> None:

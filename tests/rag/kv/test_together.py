@@ -11,9 +11,9 @@ import torch
 
 from rag.errors import InvalidInput, ModelOutOfMemory
 from rag.kv import together
+from rag.kv.attended import read_variants
 from rag.kv.behind import logits_behind
 from rag.kv.compose import Composed, compose
-from rag.kv.craft import read_variants
 from rag.kv.modes import parse_mode
 from rag.kv.together import Question, Reused, ask
 from rag.language_model import LanguageModel

@@ -1,0 +1,1 @@
+"""/v1/jobs: documents taken in beside the answers."""
