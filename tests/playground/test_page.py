@@ -313,22 +313,58 @@ def test_a_key_is_asked_for_and_kept_in_the_tab_alone(
 # --- adding documents ---
 
 
-def test_files_become_a_collection_that_can_be_searched(opened: Opened, tmp_path: Path) -> None:
-    page = opened()
-    (tmp_path / "moss.md").write_text("# Moss\n\nMoss grows on the north side of old walls.")
-    lines = [
+def files(folder: Path) -> list[Path]:
+    """A Markdown file, two rows, and a file that nobody can read."""
+    (folder / "moss.md").write_text("# Moss\n\nMoss grows on the north side of old walls.")
+    rows = [
         {"id": "fern", "title": "Ferns", "text": "Ferns have no flowers; spores carry them on."},
-        {"id": "alga", "text": "Algae."},
+        {"id": "alga", "text": "Algae live in water."},
     ]
-    (tmp_path / "green.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    page.get_by_text("Add documents").click()
-    page.get_by_label("Collection, a new name makes a new one").fill("greens")
-    page.get_by_label("Files").set_input_files([tmp_path / "moss.md", tmp_path / "green.jsonl"])
-    page.get_by_role("button", name="Add", exact=True).click()
-    expect(page.locator("#jobs")).to_contain_text("3 documents added to greens.")
-    expect(page.get_by_role("combobox", name="Collection").first).to_have_value("greens")
-    page.get_by_role("radio", name="Search").check(force=True)
-    page.get_by_label("Question or query").fill("what grows on walls?")
-    page.keyboard.press("Enter")
-    answered(page)
-    expect(page.locator(".card").first).to_contain_text("Moss grows on the north side")
+    (folder / "green.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "odd.pdf").write_bytes(b"no PDF at all")
+    return [folder / "moss.md", folder / "green.jsonl", folder / "odd.pdf"]
+
+
+def test_files_become_a_collection_that_can_be_searched(
+    opened: Opened, shown_home: Path, tmp_path: Path, make_engine: MakeEngine, serving: Serving
+) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(shown_home, home)
+    with serving(make_engine(home)) as running:
+        page = opened(running.url)
+        page.get_by_text("Add documents").click()
+        page.get_by_label("Collection, a new name makes a new one").fill("greens")
+        page.get_by_label("Files").set_input_files(files(tmp_path))
+        page.get_by_role("button", name="Add", exact=True).click()
+        jobs = page.locator("#jobs")
+        expect(jobs).to_contain_text("greens is ready.", timeout=60_000)
+        jobs.get_by_text("1 file or row left out").click()
+        expect(jobs).to_contain_text("odd.pdf")
+        expect(page.get_by_role("combobox", name="Collection").first).to_have_value("greens")
+        page.get_by_role("radio", name="Search").check(force=True)
+        page.get_by_label("Question or query").fill("what grows on walls?")
+        page.keyboard.press("Enter")
+        answered(page)
+        expect(page.locator(".card").first).to_contain_text("Moss grows on the north side")
+        assert httpx.get(f"{running.url}/v1/collections/greens").json()["documents"] == 3
+        page.close()
+
+
+def test_a_job_that_runs_is_found_again_and_can_be_cancelled(
+    opened: Opened, shown_home: Path, tmp_path: Path, make_engine: MakeEngine, serving: Serving
+) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(shown_home, home)
+    many = "\n".join(json.dumps({"id": str(i), "text": f"Sentence {i}. " * 200}) for i in range(2000))
+    with serving(make_engine(home)) as running:
+        sent = httpx.post(
+            f"{running.url}/v1/jobs?collection=many", content=many, headers={"content-type": "application/x-ndjson"}
+        )
+        page = opened(running.url)
+        page.get_by_text("Add documents").click()
+        jobs = page.locator("#jobs")
+        expect(jobs.get_by_role("progressbar", name="Progress of many")).to_be_visible()
+        jobs.get_by_role("button", name="Cancel").click()
+        expect(jobs).to_contain_text("many: cancelled.")
+        assert httpx.get(f"{running.url}/v1/jobs/{sent.json()['id']}").json()["state"] == "cancelled"
+        page.close()

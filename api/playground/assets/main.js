@@ -1,6 +1,6 @@
 // The page: what is chosen, what runs, and what is said about it.
 
-import { documents } from "./documents.js";
+import { documents, jobs } from "./documents.js";
 import { byId, el, show } from "./dom.js";
 import * as place from "./place.js";
 import { run } from "./run.js";
@@ -133,6 +133,7 @@ async function begin() {
     show(byId("alert"));
     if (!names.length) return nothingYet();
     if (!byId("results").childElementCount) welcome();
+    jobs(changed).catch(() => {}); // a key that may only search is no trouble
     await go();
   } catch (error) {
     show(byId("alert"), problem(error));
@@ -204,10 +205,11 @@ addEventListener("popstate", () => {
   choose(place.read());
   go();
 });
-documents(() => known.collections.map((one) => one.name), async (name) => {
+async function changed(name) {
   await load();
   byId("collection").value = name;
-  byId("add-to").value = name;
-});
+}
+
+documents(changed);
 themed();
 begin();
