@@ -19,6 +19,7 @@ def report(
     metrics: Metrics = MEASURES,
     title: Annotated[str, typer.Option(help="The heading, else the set's name.")] = "",
     language: Annotated[str, typer.Option(help="Of the set, in MTEB's files.")] = "eng-Latn",
+    png: Annotated[bool, typer.Option("--png", help="Write the plots as PNG as well.")] = False,
     seed: Seed = 0,
     resamples: Resamples = 10_000,
 ) -> None:
@@ -28,6 +29,6 @@ def report(
 
     rules = Rules(seed=seed, resamples=resamples)
     written = report_files(
-        runs, out, metrics, qrels=qrels, data=data, split=split, title=title, language=language, rules=rules
+        runs, out, metrics, qrels=qrels, data=data, split=split, title=title, language=language, png=png, rules=rules
     )
     typer.echo(f"{written[0]} and {len(written) - 1} files beside it")

@@ -86,6 +86,7 @@ def report_files(
     split: str = "test",
     title: str = "",
     language: str = "eng-Latn",
+    png: bool = False,
     rules: Rules,
 ) -> list[Path]:
     """Write the report of run and result files into ``out``; returns what was written, the page first."""
@@ -95,7 +96,7 @@ def report_files(
     measures, systems = parse_measures(metrics), load_systems(files)
     judged, queries = judged_by(qrels, data, split)
     said = content(systems, measures, title=title, qrels=judged, queries=queries, rules=rules)
-    return write_report(said, out, language=language)
+    return write_report(said, out, language=language, png=png)
 
 
 def judged_by(qrels: Path | None, data: Path | None, split: str) -> tuple[Qrels | None, Mapping[str, str]]:

@@ -22,11 +22,11 @@ from rag.errors import InvalidInput
 PAGE = "report.html"
 
 
-def write_report(content: Content, folder: Path, *, language: str = "eng-Latn") -> list[Path]:
+def write_report(content: Content, folder: Path, *, language: str = "eng-Latn", png: bool = False) -> list[Path]:
     """The files that were written, the page first; those of an earlier report of the same systems are replaced.
 
-    report.html holds everything. Beside it: report.md with its plots as SVG, table.tex, systems.csv and
-    queries.csv (the plots' data), comparison.json, mteb/SYSTEM.json and runs/SYSTEM.trec.
+    report.html holds everything. Beside it: report.md with its plots as SVG (and PNG with ``png``), table.tex,
+    systems.csv and queries.csv (the plots' data), comparison.json, mteb/SYSTEM.json and runs/SYSTEM.trec.
     Raises InvalidInput where there is no place for the folder.
     """
     if folder.exists() and not folder.is_dir():
@@ -35,7 +35,7 @@ def write_report(content: Content, folder: Path, *, language: str = "eng-Latn") 
         raise InvalidInput(f"there is no folder {str(folder.parent)!r} to make {folder.name!r} in; make it first")
     stems = _stems(content.names)
     runs, refused = _runs(content, stems)
-    content, drawn = replace(content, notes=[*content.notes, *refused]), plots(content)
+    content, drawn = replace(content, notes=[*content.notes, *refused]), plots(content, png=png)
     made: dict[str, str] = {PAGE: page(content, drawn), "report.md": markdown(content, drawn)}
     made |= {f"{plot.name}.svg": plot.svg for plot in drawn}
     made |= {"table.tex": latex(content), "systems.csv": _systems(content), "queries.csv": _queries(content)}
@@ -45,10 +45,12 @@ def write_report(content: Content, folder: Path, *, language: str = "eng-Latn") 
         mteb = task_result(system, content.scores[system.name], content.qrels, language=language)
         made[f"mteb/{stem}.json"] = json.dumps(mteb, indent=1)
     made |= runs
-    for name, text in made.items():
+    whole = {name: text.encode() for name, text in made.items()}
+    whole |= {f"{plot.name}.png": plot.png for plot in drawn if plot.png}
+    for name, written in whole.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(folder / name, text.encode())
-    return [folder / name for name in made]
+        write_atomic(folder / name, written)
+    return [folder / name for name in whole]
 
 
 def _runs(content: Content, stems: Sequence[str]) -> tuple[dict[str, str], list[str]]:

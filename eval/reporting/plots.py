@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,32 +17,36 @@ INK = ("#1f77b4", "#d95f02", "#2ca02c", "#9467bd", "#8c564b", "#e377c2", "#7f7f7
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A drawing: ``name`` is its file's stem, ``says`` what it shows, in one sentence."""
+    """A drawing: ``name`` its file's stem, ``says`` what it shows, in one sentence; ``png`` is empty unless wanted."""
 
     name: str
     says: str
     svg: str
+    png: bytes = b""
 
 
-def plots(content: Content) -> list[Plot]:
-    """Every plot that the content has figures for."""
-    made = []
+def plots(content: Content, *, png: bool = False) -> list[Plot]:
+    """Every plot that the content has figures for, also as an image of points where that is asked."""
+    return [_drawn(name, says, figure, png) for name, says, figure in _figures(content)]
+
+
+def _figures(content: Content) -> Iterator[tuple[str, str, Any]]:
+    """Each drawing's name, sentence and figure."""
     for cost, label, name in (
         ("p50", "median milliseconds a query", "latency"),
         ("tokens", "prefill tokens a query", "tokens"),
     ):
         points = content.points(cost)
         if any(point.cost > 0 for point in points):
-            made.append(_pareto(points, content.measures[0], label, f"quality-{name}"))
+            yield f"quality-{name}", *_pareto(points, content.measures[0], label)
     if len(content.names) > 1:
-        made.append(_differences(content))
+        yield "differences", *_differences(content)
     stages = {name: content.costs[name].stages for name in content.names if content.costs[name].stages}
     if stages:
-        made.append(_stages(stages))
-    return made
+        yield "stages", "Mean time of each stage a query.", _stages(stages)
 
 
-def _pareto(points: Sequence[Point], measure: str, label: str, name: str) -> Plot:
+def _pareto(points: Sequence[Point], measure: str, label: str) -> tuple[str, Any]:
     figure, axes = _canvas(6.4, 4.2)
     best = front(points)
     axes.step([p.cost for p in best], [p.quality for p in best], where="post", color="#888888", linewidth=1, zorder=1)
@@ -53,12 +57,10 @@ def _pareto(points: Sequence[Point], measure: str, label: str, name: str) -> Plo
     axes.set_ylabel(measure)
     axes.margins(0.12)
     undominated = ", ".join(point.name for point in best)
-    return Plot(
-        name, f"{measure} against {label}; the line joins what no system beats: {undominated}.", _svg(figure, name)
-    )
+    return f"{measure} against {label}; the line joins what no system beats: {undominated}.", figure
 
 
-def _differences(content: Content) -> Plot:
+def _differences(content: Content) -> tuple[str, Any]:
     measure, (first, *others) = content.measures[0], content.names
     shown = others[:PAIRS]
     figure, rows = _canvas(6.4, 0.6 + 1.7 * len(shown), rows=len(shown))
@@ -69,7 +71,7 @@ def _differences(content: Content) -> Plot:
         axes.set_ylabel(_plain(f"{other} - {first}"), fontsize=8)
     rows[-1].set_xlabel("judged queries, by difference")
     left = f"; {len(others) - PAIRS} more systems are in the tables" if len(others) > PAIRS else ""
-    return Plot("differences", f"{measure} of each query beside that of {first}{left}.", _svg(figure, "differences"))
+    return f"{measure} of each query beside that of {first}{left}.", figure
 
 
 def differences(content: Content, measure: str, before: str, after: str) -> dict[str, float]:
@@ -78,7 +80,7 @@ def differences(content: Content, measure: str, before: str, after: str) -> dict
     return {query_id: two[query_id][measure] - one[query_id][measure] for query_id in sorted(content.qrels)}
 
 
-def _stages(stages: Mapping[str, Mapping[str, float]]) -> Plot:
+def _stages(stages: Mapping[str, Mapping[str, float]]) -> Any:
     figure, axes = _canvas(6.4, 0.9 + 0.45 * len(stages))
     order = list(dict.fromkeys(stage for times in stages.values() for stage in times))
     left = dict.fromkeys(stages, 0.0)
@@ -91,7 +93,7 @@ def _stages(stages: Mapping[str, Mapping[str, float]]) -> Plot:
     axes.invert_yaxis()
     axes.set_xlabel("mean milliseconds a query")
     axes.legend(fontsize=8, frameon=False, ncols=min(4, len(order)), loc="lower left", bbox_to_anchor=(0, 1))
-    return Plot("stages", "Mean time of each stage a query.", _svg(figure, "stages"))
+    return figure
 
 
 def _canvas(width: float, height: float, rows: int = 0) -> tuple[Any, Any]:
@@ -111,6 +113,17 @@ def _ink(number: int) -> str:
 def _plain(text: str) -> str:
     """The text with dollar signs that stay dollar signs: two of them would begin a formula."""
     return text.replace("$", r"\$")
+
+
+def _drawn(name: str, says: str, figure: Any, png: bool) -> Plot:
+    return Plot(name, says, _svg(figure, name), _png(figure) if png else b"")
+
+
+def _png(figure: Any) -> bytes:
+    """The drawing at twice the points of a screen, without date or program."""
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=200, metadata={"Software": None})
+    return out.getvalue()
 
 
 def _svg(figure: Any, name: str) -> str:
