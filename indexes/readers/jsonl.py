@@ -23,6 +23,17 @@ _TEXTS = ("text", "contents", "content", "body")
 _BOM = b"\xef\xbb\xbf"
 _BLOCK = 2**20
 
+MAX_LINE = 64 * 2**20
+"""Longest line read, in bytes: a line is in memory as a whole, and longer ones are skipped."""
+
+MAX_RATIO = 100
+"""Most bytes one packed byte may unpack to, for files over 64 MiB unpacked; text stays below 20."""
+
+MAX_BLANK = 1_000_000
+"""Most blank lines of a file: reading them is work that gives no document."""
+
+_SMALL = 64 * 2**20
+
 
 class Jsonl:
     """The rows of one JSONL file, plain or gzipped, in the order of the file.
@@ -53,10 +64,17 @@ class Jsonl:
         return None if self.path.suffix == ".gz" else _lines(self.path)
 
     def documents(self, skipped: Report) -> Iterator[Document]:
+        blank = 0
         try:
-            with _opened(self.path) as lines:
-                for number, line in enumerate(lines, 1):
+            with _opened(self.path) as file:
+                for number, line in enumerate(self._lines(file), 1):
+                    if line is None:
+                        skipped(Skipped(f"{self.path}:line {number}", f"over the {MAX_LINE} bytes read; split it"))
+                        continue
                     row = line.removeprefix(_BOM).strip() if number == 1 else line.strip()
+                    blank += not row
+                    if blank > MAX_BLANK:
+                        raise SourceError(f"{self.path.name!r} has over {MAX_BLANK} blank lines; remove them")
                     if row:
                         try:
                             yield document(row)
@@ -64,6 +82,20 @@ class Jsonl:
                             skipped(Skipped(f"{self.path}:line {number}", str(error)))
         except (OSError, EOFError, zlib.error) as error:
             raise SourceError(f"cannot read {str(self.path)!r} to its end ({error}); fetch it again") from error
+
+    def _lines(self, file: BinaryIO) -> Iterator[bytes | None]:
+        """The lines, None for one that is too long. Raises SourceError where a file unpacks to far more than it is."""
+        packed = self.path.stat().st_size if self.path.suffix == ".gz" else 0
+        whole, read = True, 0
+        while line := file.readline(MAX_LINE):
+            read += len(line)
+            if packed and read > _SMALL and read > MAX_RATIO * packed:
+                raise SourceError(
+                    f"{self.path.name!r} of {packed} bytes unpacks to over {MAX_RATIO} times that; unpack it yourself"
+                )
+            begins, whole = whole, line.endswith(b"\n") or len(line) < MAX_LINE
+            if begins:
+                yield line if whole else None
 
 
 def document(row: bytes) -> Document:

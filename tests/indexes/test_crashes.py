@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from random import Random
@@ -21,11 +22,14 @@ from typing import Any
 import pytest
 
 from indexes import build as building
+from indexes import extend as extending
 from indexes.collection import Collection
+from indexes.corpus import Document
 from indexes.errors import CollectionBusy, StorageFull
+from indexes.extend import extend
 from indexes.home import Home
 from indexes.vectors import VectorSettings, checksum
-from tests.fakes import HashingEncoder
+from tests.fakes import HashingEncoder, ListSource
 from tests.indexes.conftest import Shelf, Start, documents, everywhere
 
 HNSW = VectorSettings(kind="hnsw")
@@ -33,6 +37,11 @@ N, BATCH = 230, 50
 
 
 # --- the process that dies ---
+
+
+def more() -> list[Document]:
+    """What extends ``documents(20)``: five of them with another text, and all up to N."""
+    return documents(N - 15, seed=2, first=15)
 
 
 def before_call(target: str, number: int, act: Callable[[], object]) -> None:
@@ -88,6 +97,11 @@ def main(root: str, command: str, *arguments: str) -> None:
         say("started")
         built = shelf.build("c", documents(N, seed=1), HNSW)
         say("built", built.place.version)
+    elif command == "extend":
+        extending.BATCH = BATCH
+        before_call(arguments[0], int(arguments[1]), die)
+        say("started")
+        say("extended", extend(shelf.home, "c", ListSource(more()), shelf.encoder).place.version)
     elif command == "change":
         collection = shelf.open("c")
         collection.snapshot().search_sparse("hello", 1)
@@ -182,6 +196,47 @@ def test_the_second_of_two_builders_hears_who_is_building(shelf: Shelf, start: S
     process.kill()
     wait(process)
     assert shelf.build("c", documents(3)).place.version == 1, "a dead builder's lock is free"
+
+
+# --- extending ---
+
+
+@pytest.mark.parametrize(
+    ("target", "call", "encoded"),
+    [
+        ("indexes.documents:DocumentStore.copy_to", 1, 0),
+        ("indexes.extend:write_atomic", 1, 0),  # copied, not noted
+        ("tests.fakes:HashingEncoder.encode_passages", 3, 2 * BATCH),
+        ("indexes.changes:DocumentStore.add_segment", 3, 2 * BATCH),
+        ("indexes.changes:follow", 3, 3 * BATCH),  # SQLite has the third batch, nobody else
+        ("indexes.lucene:LuceneWriter.commit", 3, 3 * BATCH),
+        ("indexes.manifest:Manifest.write", 1, N - 15),
+        ("indexes.home:sync_directory", 1, N - 15),  # moved in place, not pointed to
+    ],
+)
+def test_a_killed_extension_leaves_the_old_version_serving_and_goes_on_where_it_was(
+    shelf: Shelf, start: Start, monkeypatch: pytest.MonkeyPatch, target: str, call: int, encoded: int
+) -> None:
+    monkeypatch.setattr(extending, "BATCH", BATCH)
+    shelf.build("c", documents(20))
+    process = start(shelf.home.root, "extend", target, call)
+    assert "extended" not in wait(process)
+    assert process.returncode == -signal.SIGKILL
+    assert shelf.home.current("c") == 1
+    collection = shelf.open("c")
+    assert everywhere(collection) == ({d.id for d in documents(20)},) * 3
+    shelf.encoder.encoded.clear()
+    built = extend(shelf.home, "c", ListSource(more()), shelf.encoder)
+    assert (built.resumed, built.place.version) == (encoded > 0, 2)
+    assert len(shelf.encoder.encoded) == N - 15 - encoded
+    assert everywhere(collection) == ({d.id for d in documents(N)},) * 3
+    texts = {document.id: document.text for document in [*documents(20), *more()]}
+    assert all(collection.document(doc_id) == replace_text(doc_id, text) for doc_id, text in texts.items())
+    assert not shelf.home.building("c").exists()
+
+
+def replace_text(doc_id: str, text: str) -> Document:
+    return replace(documents(1, first=int(doc_id[1:]))[0], text=text)
 
 
 # --- adding and deleting ---

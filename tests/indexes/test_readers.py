@@ -11,6 +11,7 @@ import pytest
 
 from indexes.corpus import Document
 from indexes.errors import SourceError
+from indexes.readers import jsonl
 from indexes.readers.beir import Beir
 from indexes.readers.folder import Folder
 from indexes.readers.jsonl import Jsonl
@@ -139,6 +140,33 @@ def test_a_gzipped_file_reads_like_the_plain_one(tmp_path: Path) -> None:
     packed = open_source(str(tmp_path / "x.jsonl.gz"))
     assert read(packed) == read(Jsonl(plain))
     assert packed.count() is None
+
+
+def test_a_line_too_long_is_skipped_and_the_next_one_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jsonl, "MAX_LINE", 40)
+    long = b'{"id": "b", "text": "' + b"x" * 100 + b'"}\n'
+    exact = b'{"id": "c", "text": "' + b"y" * 16 + b'"}\n'
+    assert len(exact) == 40
+    (tmp_path / "x.jsonl").write_bytes(b'{"id": "a", "text": ""}\n' + long + exact + b'{"id": "d", "text": "z"}')
+    found, skipped = read(Jsonl(tmp_path / "x.jsonl"))
+    assert [document.id for document in found] == ["a", "c", "d"]
+    assert [(one.where.rpartition(":")[2], "over the 40 bytes" in one.why) for one in skipped] == [("line 2", True)]
+
+
+def test_a_gzipped_file_that_unpacks_to_far_more_is_refused(tmp_path: Path) -> None:
+    """66 MiB of blanks in some tens of KiB: nothing of it is a document, and all of it would be read."""
+    (tmp_path / "bomb.jsonl.gz").write_bytes(gzip.compress((b" " * (2**20 - 1) + b"\n") * 66))
+    with pytest.raises(SourceError, match="unpacks to over 100 times"):
+        read(Jsonl(tmp_path / "bomb.jsonl.gz"))
+
+
+def test_a_file_of_blank_lines_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jsonl, "MAX_BLANK", 3)
+    (tmp_path / "x.jsonl").write_bytes(b'{"id": "a", "text": ""}\n\n\n\n{"id": "b", "text": ""}')
+    assert len(read(Jsonl(tmp_path / "x.jsonl"))[0]) == 2
+    (tmp_path / "y.jsonl").write_bytes(b"\n" * 4)
+    with pytest.raises(SourceError, match="over 3 blank lines"):
+        read(Jsonl(tmp_path / "y.jsonl"))
 
 
 def test_a_gzipped_file_cut_short_is_an_error_not_a_smaller_corpus(tmp_path: Path) -> None:
