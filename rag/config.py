@@ -6,6 +6,7 @@ Order of precedence: built-in defaults, the file, environment variables ``KVASIR
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 import types
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from urllib.parse import quote
 
 from rag.cache_table import CacheConfig
 from rag.dialects_table import DialectsConfig
@@ -64,13 +66,16 @@ Table = TypeVar("Table")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything that can be set. ``max_query_chars`` bounds a question before any stage sees it."""
+    """Everything that can be set. ``max_query_chars`` bounds a question before any stage sees it.
+
+    The password of ``redis_url`` may stand in a file, which the variable KVASIR_REDIS_PASSWORD_FILE names.
+    """
 
     home: Path = Path("~/.kvasir")
     default_pipeline: str = "hybrid"
     answer_pipeline: str = "ask"
     max_query_chars: int = 8192
-    redis_url: str = ""
+    redis_url: str = field(default="", repr=False)
     encoder: EncoderConfig = EncoderConfig()
     model: ModelConfig = ModelConfig()
     cache: CacheConfig = CacheConfig()
@@ -145,7 +150,21 @@ def load_settings(
     _overlay(raw, environ)
     if home or environ.get("KVASIR_HOME") or "home" not in raw:
         raw["home"] = str(root)
+    if environ.get("KVASIR_REDIS_PASSWORD_FILE"):
+        raw["redis_url"] = _with_password(raw.get("redis_url", ""), Path(environ["KVASIR_REDIS_PASSWORD_FILE"]))
     return settings_from(raw)
+
+
+def _with_password(url: str, file: Path) -> str:
+    """The URL of Redis with the password that the file holds, for the user it names. Raises InvalidConfig."""
+    try:
+        password = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidConfig(f"KVASIR_REDIS_PASSWORD_FILE: {file} cannot be read; let the server read it") from error
+    found = re.fullmatch(r"(rediss?://)([^:@/]*)@(.+)", url)
+    if found is None:
+        raise InvalidConfig("KVASIR_REDIS_PASSWORD_FILE needs KVASIR_REDIS_URL as redis://USER@HOST:PORT/0")
+    return f"{found[1]}{found[2]}:{quote(password, safe='')}@{found[3]}"
 
 
 def settings_from(raw: Mapping[str, Any]) -> Settings:

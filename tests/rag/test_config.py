@@ -453,3 +453,16 @@ def test_every_kind_of_reranker_reads_its_own_keys() -> None:
         assert settings_from({"reranker": {kind: given}}).rerankers[kind] == chosen
         read.update(chosen.keys)
     assert read == {field.name for field in fields(RerankerConfig)}
+
+
+def test_the_password_of_redis_may_stand_in_a_file(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("p@ss/word:1\n")
+    given = {"KVASIR_REDIS_URL": "redis://kvasir@cache:6379/0", "KVASIR_REDIS_PASSWORD_FILE": str(secret)}
+    chosen = load_settings(environ=given)
+    assert chosen.redis_url == "redis://kvasir:p%40ss%2Fword%3A1@cache:6379/0"
+    assert "p%40ss" not in repr(chosen)
+    with pytest.raises(InvalidConfig, match="needs KVASIR_REDIS_URL as redis://USER@HOST"):
+        load_settings(environ=given | {"KVASIR_REDIS_URL": "redis://cache:6379/0"})
+    with pytest.raises(InvalidConfig, match="cannot be read"):
+        load_settings(environ=given | {"KVASIR_REDIS_PASSWORD_FILE": str(tmp_path / "none")})
