@@ -32,6 +32,7 @@ class CacheConfig:
     memory_mb  the most that is kept in the process, in front of redis and files; 0 for nothing
     loading auto (what the model reads faster than the store gives it is read, by what both took of late), or always
     scheme  how states are stored: bf16, fp16, fp32, int8 (half of it) or int4 (a quarter, for models that allow it)
+    variants  how many readings of a passage behind other passages mode craft keeps at most; 0 for none
     warm    passages of added documents are read at once, by the language model of the default pipeline's reranker
     hmac_key_env  the environment variable that holds a secret to seal values with; empty is no seal
     tenant_env    the environment variable that holds a secret of this tenant; who has another shares no entries
@@ -55,6 +56,7 @@ class CacheConfig:
     gate_overlap: float = 0.8
     loading: Literal["auto", "always"] = "auto"
     scheme: Literal["bf16", "fp16", "fp32", "int8", "int4"] = "bf16"
+    variants: int = 3
     warm: bool = False
     hmac_key_env: str = ""
     tenant_env: str = ""
@@ -72,6 +74,7 @@ class CacheConfig:
         in_range("cache.gate_agreement", self.gate_agreement, 0, 1)
         in_range("cache.gate_tau", self.gate_tau, -1, 1)
         in_range("cache.gate_overlap", self.gate_overlap, 0, 1)
+        in_range("cache.variants", self.variants, 0, 16)
         in_range("cache.disk_mb", self.disk_mb, 0, 1_000_000_000)
         in_range("cache.memory_mb", self.memory_mb, 0, 1_000_000_000)
 

@@ -161,6 +161,7 @@ class Caching:
                     config.scheme,
                     tenant=_salt(config.tenant, self._tenant),
                     secret=config.hmac_key,
+                    variants=config.variants,
                     narrow=lambda library: gate.passes(library, STORED),
                     costs=LoadCosts() if config.loading == "auto" else None,
                 )

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -19,6 +20,7 @@ from rag.config import Settings
 from rag.errors import CacheUnavailable, InvalidConfig, KvasirError
 from rag.kv.audit import Audit, check_values, compare
 from rag.kv.key import chunk_prefix
+from rag.kv.slots import partner
 from rag.kv.tiered import TieredStore
 from rag.kv.tokenizers import tokenizer_of
 from rag.kv.warm import Warmed, warm
@@ -161,7 +163,8 @@ def progress(what: str = "tokens") -> Iterator[Shown]:
 def show_stats(engine: Engine, name: str | None, model: str, reranker: str, as_json: bool) -> None:
     store = _store(engine)
     tiers = [asdict(tier) for tier in store.tiers_stats()]
-    said: dict[str, Any] = {"store": store.name, "tiers": tiers}
+    kinds = Counter(partner(name)[0] for name in store.keys("kv"))
+    said: dict[str, Any] = {"store": store.name, "tiers": tiers, "variants": kinds["c"]}
     if name is not None:
         said["collection"] = _coverage(engine, store, name, model, reranker)
     if as_json:
@@ -170,6 +173,8 @@ def show_stats(engine: Engine, name: str | None, model: str, reranker: str, as_j
     for tier in tiers:
         trouble = f"  trouble: {tier['trouble']}" if tier["trouble"] else ""
         typer.echo(f"{tier['name']:>8}  {tier['entries']} values, {tier['nbytes'] / 2**20:.1f} MiB{trouble}")
+    if kinds["c"]:
+        typer.echo(f"{kinds['c']} values are variants, read behind other passages, and {kinds['i']} are their index")
     if name is not None:
         found = said["collection"]
         typer.echo(f"{name}: {found['stored']} of {found['chunks']} chunks stored ({found['share']:.1%})")
@@ -181,7 +186,7 @@ def _coverage(engine: Engine, store: TieredStore, name: str, model: str, reranke
     if not chosen:
         raise InvalidConfig("whose tokens name the chunks? give --model, or set [model] name")
     tokenizer, form = tokenizer_of(chosen), engine.caching.form(reranker)
-    names = {name[: name.find("}") + 2] for name in store.keys("kv")}
+    names = {name[: name.find("}") + 2] for name in store.keys("kv") if partner(name)[0] != "i"}
     there: list[bool] = []
     for part in engine.collection(name).snapshot().store.iterate_chunks():
         ids = form.ids(tokenizer, [chunk for _, chunk in part])
@@ -231,6 +236,8 @@ def _say(found: Audit, sample: int, as_json: bool) -> None:
     for name in found.wrong[:MAX_SHOWN]:
         typer.echo(f"not what the model reads: {name}")
     typer.echo(f"{found.values} values, {len(found.damaged)} damaged")
+    if found.variants or found.apart:
+        typer.echo(f"{found.variants} variants; {found.apart} of them or of their index stand alone, and are mended")
     if found.compared:
         differ = found.compared - found.same
         typer.echo(

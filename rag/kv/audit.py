@@ -11,10 +11,12 @@ import torch
 from rag.errors import BadCache, CacheUnavailable
 from rag.kv.cache import ChunkCache
 from rag.kv.capture import read_chunks
+from rag.kv.entries import parse_entry
 from rag.kv.layout import parse
 from rag.kv.library import ChunkLibrary
+from rag.kv.slots import partner
 from rag.kv.states import ChunkStates
-from rag.kv.store import ChunkCacheStore
+from rag.kv.store import ChunkCacheStore, Value
 from rag.runtime.meter import Meter
 
 TOLERANCE = {"fp32": 1e-4, "bf16": 0.02, "fp16": 0.02, "int8": 0.05, "int4": 0.3}
@@ -29,11 +31,15 @@ class Audit:
     """What was found.
 
     values      looked at, of all models;  damaged  names whose bytes are not those that were written, and why
+    variants    of the values that are sound, states with what they were read behind;  apart  variants without an entry
+                of the index and entries without a variant: made room for something, and mended when asked for
     compared    values read again;  same  of them, to the last bit;  largest  relative difference of the others
     tolerance   at most that is right;  wrong  names that differ by more
     """
 
     values: int = 0
+    variants: int = 0
+    apart: int = 0
     damaged: dict[str, str] = field(default_factory=dict)
     compared: int = 0
     same: int = 0
@@ -49,30 +55,53 @@ class Audit:
 def check_values(
     store: ChunkCacheStore, names: Iterable[str], secret: bytes, progress: Callable[[int], None] = lambda done: None
 ) -> Audit:
-    """Every checksum of every value. Raises CacheUnavailable where the store does not answer."""
-    found = Audit()
+    """Every checksum of every value, and every variant's context. Raises CacheUnavailable as the store does."""
+    found, slots = Audit(), set[str]()
     for name in names:
         value = store.get(name)
         if value is None:
             continue  # evicted meanwhile
         found.values += 1
+        kind, _ = partner(name)
+        slots.update([name] if kind else [])
         try:
-            stored = parse(value, secret=secret)
-            for layer in range(stored.layers):
-                stored.check(layer)
+            _check(name, value, secret)
+            found.variants += kind == "c"
         except BadCache as error:
             found.damaged[name] = str(error)
         progress(found.values)
+    found.apart = sum(partner(name)[1] not in slots for name in slots)
     return found
 
 
+def _check(name: str, value: Value, secret: bytes) -> None:
+    """Raises BadCache for a value that is not what was written, or no such value as its name says."""
+    kind, other = partner(name)
+    if kind == "i":
+        entry = parse_entry(value, secret=secret)
+        digest, fingerprint = name.split("}", 1)[0].rpartition("{")[2], name.split(":")[2]
+        if (entry.chunk, entry.fingerprint, entry.variant) != (digest, fingerprint, other.rpartition(":")[2]):
+            raise BadCache("an entry of the index of variants is of another chunk or model than its name says")
+        entry.read()
+        return
+    stored = parse(value, secret=secret)
+    for layer in range(stored.layers):
+        stored.check(layer)
+    if (stored.description.context is None) is (kind == "c"):
+        raise BadCache("a stored chunk says behind what it was read where it must not, or does not where it must")
+
+
 def compare(library: ChunkLibrary, names: Sequence[str], sample: int, seed: int, found: Audit) -> None:
-    """Read a sample of this model's sound values again and note on ``found`` how they differ."""
+    """Read a sample of this model's sound values again and note on ``found`` how they differ.
+
+    Of passages as they were read by themselves: a variant names what it was read behind by hashes, and cannot be read
+    again by it.
+    """
     cache = library.cache
     if cache is None:
         raise CacheUnavailable("nothing is kept, so nothing can be compared")
     digest = cache.fingerprint.digest
-    mine = sorted(name for name in names if f":{digest}:" in name and name not in found.damaged)
+    mine = sorted(name for name in names if name.endswith(f":{digest}:0") and name not in found.damaged)
     chosen = random.Random(seed).sample(mine, min(sample, len(mine)))  # noqa: S311 - a sample, no secret
     found.tolerance = TOLERANCE[cache.scheme]
     for at in range(0, len(chosen), _AT_ONCE):

@@ -55,12 +55,12 @@ class ChunkCache:
         self.store, self.scheme = store, scheme
         self.fingerprint = fingerprint.stored_as(f"{fingerprint.scheme}/{scheme}")
         self.report = CacheReport()
-        self._digest = self.fingerprint.digest
+        self.digest = self.fingerprint.digest
         self.secret = secret
         self._flights: SingleFlight[ChunkStates] = SingleFlight()
 
     def key(self, ids: Sequence[int], variant: str = "0") -> str:
-        return chunk_key(ids, self._digest, variant)
+        return chunk_key(ids, self.digest, variant)
 
     def get(self, ids: Sequence[int], variant: str = "0") -> ChunkStates | None:
         """The chunk's states on the CPU, None where they are not there or not sound."""
@@ -69,12 +69,15 @@ class ChunkCache:
     def get_many(self, chunks: Sequence[Sequence[int]], variant: str = "0") -> list[ChunkStates | None]:
         """One answer a chunk, in order."""
         keys = [self.key(ids, variant) for ids in chunks]
+        return [self._read(*one, variant) for one in zip(keys, chunks, self.values(keys), strict=True)]
+
+    def values(self, keys: Sequence[str]) -> list[Value | None]:
+        """What the store has under these names, not looked into; nothing where it does not answer."""
         try:
-            values = self.store.get_many(keys)
+            return self.store.get_many(keys)
         except CacheUnavailable as error:
-            self._unavailable(error)
-            values = [None] * len(keys)
-        return [self._read(*one, variant) for one in zip(keys, chunks, values, strict=True)]
+            self.unavailable(error)
+            return [None] * len(keys)
 
     def get_worthy(
         self, chunks: Sequence[Sequence[int]], costs: LoadCosts
@@ -97,7 +100,7 @@ class ChunkCache:
         failures = store.failures[0]
         values = store.get_worthy(keys, worth, costs.loaded)
         if store is not self.store and store.failures[0] > failures:
-            self._unavailable(CacheUnavailable(store.failures[1]))
+            self.unavailable(CacheUnavailable(store.failures[1]))
         started, found = time.perf_counter(), []
         for key, ids, value in zip(keys, chunks, values, strict=True):
             found.append(self._read(key, ids, value, "0"))
@@ -119,7 +122,7 @@ class ChunkCache:
         try:
             return self.store.put(self.key(states.ids, variant), value, cost or float(len(states.ids)))
         except CacheUnavailable as error:
-            self._unavailable(error)
+            self.unavailable(error)
             return False
 
     def keep(self, states: ChunkStates, variant: str = "0", *, cost: float | None = None) -> ChunkStates:
@@ -136,7 +139,7 @@ class ChunkCache:
         try:
             self.store.put(self.key(states.ids, variant), value, cost or float(len(states.ids)))
         except CacheUnavailable as error:
-            self._unavailable(error)
+            self.unavailable(error)
         return parse(value, secret=self.secret).read()
 
     def keep_missing(self, states: ChunkStates, *, cost: float | None = None) -> tuple[ChunkStates, bool]:
@@ -185,7 +188,7 @@ class ChunkCache:
         try:
             return self.store.contains(self.key(ids, variant))
         except CacheUnavailable as error:
-            self._unavailable(error)
+            self.unavailable(error)
             return False
 
     def delete(self, chunks: Iterable[Sequence[int]], variant: str = "0") -> int:
@@ -193,27 +196,27 @@ class ChunkCache:
         return self.store.delete([self.key(ids, variant) for ids in chunks])
 
     def _encoded(self, states: ChunkStates, variant: str) -> Value:
-        return encode(states, self.scheme, self._digest, variant, secret=self.secret, allow_int4=True)
+        return encode(states, self.scheme, self.digest, variant, secret=self.secret, allow_int4=True)
 
     def _read(self, key: str, ids: Sequence[int], value: Value | None, variant: str) -> ChunkStates | None:
         if value is None:
             self.report.misses += 1
             return None
         try:
-            states = self._expected(parse(value, secret=self.secret), ids, variant).read()
+            states = self.expected(value, ids, variant).read()
         except BadCache as error:
             self.report.misses += 1
-            self.report.damaged += 1
-            self.report.trouble = str(error)
+            self.damaged(error)
             self._discard(key)
             return None
         self.report.hits += 1
         return states
 
-    def _expected(self, stored: StoredChunk, ids: Sequence[int], variant: str) -> StoredChunk:
+    def expected(self, value: Value, ids: Sequence[int], variant: str) -> StoredChunk:
         """The chunk itself. Raises BadCache where it is not the one that was asked for."""
+        stored = parse(value, secret=self.secret)
         described = stored.description
-        if (described.fingerprint, described.variant, described.scheme) != (self._digest, variant, self.scheme):
+        if (described.fingerprint, described.variant, described.scheme) != (self.digest, variant, self.scheme):
             raise BadCache("a stored chunk was read by another model, or in another way, than its name says")
         if stored.ids != tuple(ids):
             raise BadCache("a stored chunk holds other tokens than its name says")
@@ -223,9 +226,15 @@ class ChunkCache:
         try:
             self.store.delete([key])
         except CacheUnavailable as error:
-            self._unavailable(error)
+            self.unavailable(error)
 
-    def _unavailable(self, error: CacheUnavailable) -> None:
+    def damaged(self, error: BadCache) -> None:
+        """Count a value that is not what its name says."""
+        self.report.damaged += 1
+        self.report.trouble = str(error)
+
+    def unavailable(self, error: CacheUnavailable) -> None:
+        """Count a store that did not answer."""
         self.report.unavailable += 1
         self.report.trouble = str(error)
 

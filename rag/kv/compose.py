@@ -14,7 +14,7 @@ from rag.kv.capture import read_chunks
 from rag.kv.craft import Variant
 from rag.kv.modes import Mode
 from rag.kv.plan import Chunk, Ids, Piece, all_exact, ids_of, pieces_of, reusable, rounding, to_compute
-from rag.kv.recompute import recompute
+from rag.kv.recompute import Watch, recompute
 from rag.kv.rope import angles, check_supported, rotate_in_place
 from rag.kv.states import ChunkStates
 from rag.runtime.keyvalues import KeyValues
@@ -59,12 +59,14 @@ def compose(
     *,
     room: int,
     layers: int | None = None,
+    watch: Watch | None = None,
 ) -> Composed:
     """The states of the prefix and the chunks in order, put together in a mode.
 
     prefix  its token ids, or its states, read behind nothing; a longer beginning that is known may stand here too
     chunks  states that were read behind the beginning of this prefix, or by themselves, or token ids to compute here
     room    tokens that will be read or written behind;  layers  how many are wanted, from the first; None for all
+    watch   is told what is computed in place, in a mode that computes part of the tokens
     Raises ModelNotAvailable for a model whose states cannot be moved, InvalidInput for a prompt that is too long,
     ModelOutOfMemory, OutOfBudget, Cancelled.
     """
@@ -82,7 +84,7 @@ def compose(
 
     def run() -> tuple[KeyValues, int, int]:
         states = model.memory(1, len(ids) + room, depth)
-        return states, *_fill(model, states, mode, pieces, ids, positions, meter)
+        return states, *_fill(model, states, mode, pieces, ids, positions, meter, watch)
 
     states, computed, everywhere = model.alone(meter, run, len(ids) + room)
     exact = all_exact(mode, pieces, to_compute(mode, pieces), model.model.dtype)
@@ -129,6 +131,7 @@ def _fill(
     ids: Ids,
     positions: Sequence[int],
     meter: Meter,
+    watch: Watch | None,
 ) -> tuple[int, int]:
     """Token states that were computed, over layers; tokens that were computed in every layer."""
     import torch
@@ -153,7 +156,9 @@ def _fill(
         narrow = Deviants(mode, cached)
     meter.allow(len(active))
     with ahead(place, depth, cached_bytes(pieces), model.model.device) as placed:
-        count, last = recompute(model, states, ids, torch.tensor(active, dtype=torch.long), meter, placed, narrow)
+        count, last = recompute(
+            model, states, ids, torch.tensor(active, dtype=torch.long), meter, placed, narrow, watch
+        )
     meter.count(-(-count // depth), passes=bool(active), held=states.bytes)
     states.length = len(ids)
     if mode.parallel:

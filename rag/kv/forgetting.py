@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 
-from rag.errors import CacheUnavailable
+from rag.errors import BadCache, CacheUnavailable
+from rag.kv.entries import parse_entry
 from rag.kv.key import token_bytes
+from rag.kv.slots import partner
 from rag.kv.store import ChunkCacheStore
 from rag.kv.tiered import TieredStore
 
@@ -17,14 +19,15 @@ _AT_ONCE = 1000
 def forget_beginnings(store: ChunkCacheStore, passages: Iterable[Sequence[int]]) -> int:
     """Deletes everything stored of these passages and of every beginning of them: all models, tenants and variants.
 
-    Returns how many values there were. Looks through all names once. Raises CacheUnavailable where a store, or a
-    tier of it, did not answer: the states may still be there.
+    Variants of other passages that were read behind one of them go too: what they attended to is in them.
+    Returns how many values there were. Looks through all names once, and through the entries of all variants. Raises
+    CacheUnavailable where a store, or a tier of it, did not answer: the states may still be there.
     """
     stored: dict[str, list[str]] = {}
     names, troubles = _names(store)
     for name in names:
         stored.setdefault(name.split("}", 1)[0].rpartition("{")[2], []).append(name)
-    doomed: set[str] = set()
+    doomed = _read_behind(store, names, stored)
     if stored:
         for passage in passages:
             doomed.update(*(stored[digest] for digest in _beginnings(passage) if digest in stored))
@@ -35,6 +38,24 @@ def forget_beginnings(store: ChunkCacheStore, passages: Iterable[Sequence[int]])
     if troubles:
         raise CacheUnavailable("; ".join(troubles))
     return deleted
+
+
+def _read_behind(store: ChunkCacheStore, names: set[str], stored: dict[str, list[str]]) -> set[str]:
+    """Enters variants and their entries under every chunk they were read behind; those that tell none come back."""
+    doomed = {name for name in names if partner(name)[0] == "c" and partner(name)[1] not in names}
+    entries = sorted(name for name in names if partner(name)[0] == "i")
+    for at in range(0, len(entries), _AT_ONCE):
+        some = entries[at : at + _AT_ONCE]
+        for name, value in zip(some, store.get_many(some), strict=True):
+            both = [one for one in (name, partner(name)[1]) if one in names]
+            try:
+                before = parse_entry(value or b"").read().before
+            except BadCache:
+                doomed.update(both)
+                continue
+            for digest in before:
+                stored.setdefault(digest, []).extend(both)
+    return doomed
 
 
 def _names(store: ChunkCacheStore) -> tuple[set[str], list[str]]:

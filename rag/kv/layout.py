@@ -2,8 +2,8 @@
 
 header   64 bytes, little-endian: magic, version, flags, tokens, layers, bytes of the description, bytes of all,
          crc32 of everything before the payload (itself taken as zero)
-description  MessagePack: token ids, shapes, scheme, dtype, fingerprint, one crc32 a layer; then zeros to a
-         multiple of 64
+description  MessagePack: token ids, shapes, scheme, dtype, fingerprint, one crc32 a layer, and of a variant its
+         context; then zeros to a multiple of 64
 payload  [layer][keys, values][parts of rag.kv.quantize], each layer a multiple of 64 bytes
 seal     HMAC-SHA256 of all of it, where a secret is given
 """
@@ -25,6 +25,8 @@ import torch
 
 from rag.errors import BadCache
 from rag.kv.buffers import as_tensor
+from rag.kv.contexts import PackedContext, packed, unpacked
+from rag.kv.craft import Context
 from rag.kv.key import FORMAT, token_bytes
 from rag.kv.quantize import Kind, Part, Scheme, Shape, parts, read, write
 from rag.kv.states import ChunkStates
@@ -48,8 +50,12 @@ _Size = Annotated[int, msgspec.Meta(ge=1, le=2**20)]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**32)]
 
 
-class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the payload is. ``checks`` are crc32s, one a layer; ``created`` is in seconds since 1970."""
+class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """What the payload is. ``checks`` are crc32s, one a layer; ``created`` is in seconds since 1970.
+
+    Without a ``context`` there is no word of it: such values are what they were before there were contexts, to the
+    byte, and the version is the same.
+    """
 
     ids: bytes
     heads: _Size
@@ -61,6 +67,7 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     variant: str
     created: int
     checks: bytes
+    context: PackedContext | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +84,12 @@ class StoredChunk:
     @property
     def ids(self) -> tuple[int, ...]:
         return tuple(np.frombuffer(self.description.ids, "<u4").tolist())
+
+    @property
+    def context(self) -> Context:
+        """Behind what it was read; that of a chunk read by itself where the value says nothing."""
+        stored = self.description.context
+        return Context() if stored is None else unpacked(stored, self.tokens)
 
     @property
     def rounded(self) -> str:
@@ -128,8 +141,9 @@ def encode(
     *,
     secret: bytes = b"",
     allow_int4: bool = False,
+    context: Context | None = None,
 ) -> bytearray:
-    """The value of these states, written into one buffer. ``secret`` seals it.
+    """The value of these states, and of the context of a variant, written into one buffer. ``secret`` seals it.
 
     Raises ValueError for states that are not what they say, that are not finite, or that the scheme cannot hold, and
     for int4 without ``allow_int4``: keys of some models collapse in 4 bits (Qwen2-7B), measure first.
@@ -149,6 +163,7 @@ def encode(
         variant=variant,
         created=int(time.time()),
         checks=bytes(4 * layers),
+        context=None if context is None else packed(context),
     )
     length = len(msgspec.msgpack.encode(description))
     start = _aligned(ALIGN + length)
@@ -200,6 +215,8 @@ def parse(value: Value, *, secret: bytes = b"") -> StoredChunk:
     consistent = len(described.ids) == 4 * tokens and len(described.checks) == 4 * layers
     if not (tokens and layers and consistent and end - start == layers * stride):
         raise BadCache("a stored chunk's lengths do not fit each other")
+    if described.context is not None:
+        unpacked(described.context, tokens)
     return StoredChunk(view, described, layers, tokens, start, stride)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from rag.kv.key import Fingerprint, token_hash
 from rag.kv.layout import rounds
 from rag.kv.loading import LoadCosts
 from rag.kv.quantize import Scheme
+from rag.kv.slots import VariantSlots
 from rag.kv.states import ChunkStates
 from rag.kv.store import ChunkCacheStore
 from rag.runtime.meter import Meter
@@ -48,6 +50,7 @@ class ChunkLibrary:
     store   where states are kept; None keeps none
     tenant  a secret salt of the names;  secret  seals the values
     costs   what loading and reading take: what is read faster than it loads is read; None loads all that is stored
+    variants  how many of a chunk are kept at most, each with what it was read behind (mode craft); 0 for none
     narrow  says whether states may be stored in 4 bits: asked of the library when the store is first used
     Threads may share it; what several ask for at once is read once. A store that fails is a store without the chunk.
     """
@@ -61,17 +64,19 @@ class ChunkLibrary:
         *,
         tenant: str = "",
         secret: bytes = b"",
+        variants: int = 0,
         narrow: Callable[[ChunkLibrary], bool] = lambda _: False,
         costs: LoadCosts | None = None,
     ) -> None:
         self.model, self.store, self.scheme, self.costs = model, store, scheme, costs
+        self.variants = variants
         self._lead, self._tenant, self._secret, self._narrow = lead, tenant, secret, narrow
         self._fingerprint: Fingerprint | None = None
         self._lead_ids: Ids | None = None
         self._cost = 1.0
-        """Milliseconds that a token of prefill took last."""
         self._lock = Lock()
         self._cache: ChunkCache | None = None
+        self._slots: VariantSlots | None = None
         self._beginnings: OrderedDict[Ids, ChunkStates] = OrderedDict()
         self._chunks: SingleFlight[tuple[ChunkStates, bool]] = SingleFlight()
         self._starts: SingleFlight[ChunkStates] = SingleFlight()
@@ -99,6 +104,21 @@ class ChunkLibrary:
                 chosen = replace(fingerprint, tenant=self._tenant)
                 self._cache = ChunkCache(self.store, chosen, self.scheme, secret=self._secret, allow_int4=True)
             return self._cache
+
+    @property
+    def slots(self) -> VariantSlots | None:
+        """Where variants are kept; None where none are. Loads the model."""
+        cache = self.cache
+        if cache is None or not self.variants:
+            return None
+        with self._lock:
+            self._slots = self._slots or VariantSlots(cache, self.variants)
+            return self._slots
+
+    @property
+    def cost(self) -> float:
+        """Milliseconds that a token of prefill took last."""
+        return self._cost
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -143,17 +163,24 @@ class ChunkLibrary:
         if not named:
             return Found({})
         cache = self.cache
-        before = cache.troubles[0] if cache else 0
-        there = self._chunks.do_many(
-            list(named), lambda keys: self._loaded(cache, [named[key] for key in keys], meter), meter.allow
-        )
-        if cache and cache.troubles[0] > before:
-            log.warning("chunk cache: %s", cache.troubles[1])
-            meter.reuse.trouble = cache.troubles[1].partition(" (")[0]  # places in brackets are no client's to know
+        with self.noticing(meter):
+            there = self._chunks.do_many(
+                list(named), lambda keys: self._loaded(cache, [named[key] for key in keys], meter), meter.allow
+            )
         return Found(
             {named[key]: states for key, (states, _) in there.items()},
             frozenset(named[key] for key, (_, read) in there.items() if read),
         )
+
+    @contextmanager
+    def noticing(self, meter: Meter) -> Iterator[None]:
+        """What the store does wrong meanwhile is logged, and said on the meter."""
+        cache = self.cache
+        before = cache.troubles[0] if cache else 0
+        yield
+        if cache and cache.troubles[0] > before:
+            log.warning("chunk cache: %s", cache.troubles[1])
+            meter.reuse.trouble = cache.troubles[1].partition(" (")[0]  # places in brackets are no client's to know
 
     def _loaded(self, cache: ChunkCache | None, chunks: list[Ids], meter: Meter) -> list[tuple[ChunkStates, bool]]:
         """States, and whether they were read."""

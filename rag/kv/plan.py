@@ -25,6 +25,7 @@ class Piece:
     """The prefix or a chunk at its place.
 
     states  what is cached of it;  exact  true where these are what the full prefill would give here
+    passage true for a chunk, false for the prefix and what is Between
     before  names of the chunks in front of it;  front  ``token_hash`` of all tokens between the prefix and it
     """
 
@@ -35,6 +36,7 @@ class Piece:
     before: tuple[str, ...]
     front: str
     exact: bool
+    passage: bool = True
 
     @property
     def stop(self) -> int:
@@ -50,15 +52,16 @@ def pieces_of(prefix: ChunkStates | Sequence[int], chunks: Sequence[Chunk]) -> l
     if isinstance(prefix, ChunkStates) and prefix.behind:
         raise InvalidInput(f"a prefix stands first, but its states were read behind {prefix.behind} tokens")
     ids, states = (prefix.ids, prefix) if isinstance(prefix, ChunkStates) else (tuple(prefix), None)
-    found = [Piece(ids, 0, states, Context(), (), "", states is not None)]
+    found = [Piece(ids, 0, states, Context(), (), "", states is not None, passage=False)]
     before: tuple[str, ...] = ()
     for chunk, front in zip(chunks, fronts(map(ids_of, chunks)), strict=True):
         states, context = _states_of(chunk)
         ids, start = ids_of(chunk), found[-1].stop
         same = (context.before, context.front) == (before, front)
         exact = states is not None and states.behind == start and same and context.exact
-        found.append(Piece(ids, start, states, context, before, front, exact))
-        before = (*before, token_hash(ids)) if ids and not isinstance(chunk, Between) else before
+        passage = not isinstance(chunk, Between)
+        found.append(Piece(ids, start, states, context, before, front, exact, passage))
+        before = (*before, token_hash(ids)) if ids and passage else before
     return found
 
 

@@ -14,6 +14,7 @@ from rag.errors import InvalidInput
 from rag.kv.behind import attention_behind, logits_behind
 from rag.kv.compose import Composed, compose
 from rag.kv.craft import Between
+from rag.kv.crafting import Crafting
 from rag.kv.gate import Choice
 from rag.kv.library import ChunkLibrary, Found
 from rag.kv.modes import Mode
@@ -118,13 +119,16 @@ class CachedReader(Reader):
     def computed(self, passages: Sequence[Ids]) -> list[int]:
         """What is not stored is read; of what is stored, and of what was read, the mode computes its part again.
 
-        Asks the store for every name. prefix counts as if no passage stood where it was read.
+        Asks the store for every name. prefix counts as if no passage stood where it was read; craft as if every passage
+        with a free slot was read in place, which it is where none of its variants fits.
         """
         if self.mode.exact:
             return [len(ids) for ids in passages]
         cache = self.library.cache
         missing = [cache is None or not cache.contains(ids) for ids in passages]
-        return [len(ids) * read + again(self.mode, len(ids)) for ids, read in zip(passages, missing, strict=True)]
+        most = [len(ids) * read + again(self.mode, len(ids)) for ids, read in zip(passages, missing, strict=True)]
+        crafting = self._crafting
+        return most if crafting is None else list(map(max, most, crafting.in_place(passages)))
 
     # --- attention ---
 
@@ -145,9 +149,8 @@ class CachedReader(Reader):
             if per_head:
                 return self.model.head_attention(prefix, suffixes, meter)
             return self.model.attention(prefix, suffixes, meter, heads)
-        found = self.library.find(self._wanted(layout), meter)
         layers = None if heads is None else 1 + max(heads)
-        composed = self._composed(layout, found, max(map(len, ends)), meter, layers)
+        composed = self._composed(layout, max(map(len, ends)), meter, layers)
         return attention_behind(self.model, composed, ends, meter, heads, per_head=per_head)
 
     # --- labels and likelihood ---
@@ -218,8 +221,7 @@ class CachedReader(Reader):
             raise InvalidInput(
                 "a prompt to continue has a beginning, passages and a question, and the answer has tokens"
             )
-        found = self.library.find(self._wanted(layout), meter)
-        composed = self._composed(layout, found, len(layout.tail) + len(answer), meter)
+        composed = self._composed(layout, len(layout.tail) + len(answer), meter)
         return logits_behind(self.model, composed, (*layout.tail, *answer[:-1]), meter)[len(layout.tail) - 1 :]
 
     def begin(self, prompt: Prompt, meter: Meter, room: int) -> KeyValues:
@@ -227,8 +229,7 @@ class CachedReader(Reader):
         layout = _layout(prompt.segments, tail=True)
         if not (layout.head and layout.passages and layout.tail):
             return self.model.begin(prompt, meter, room)
-        found = self.library.find(self._wanted(layout), meter)
-        composed = self._composed(layout, found, len(layout.tail) + room, meter)
+        composed = self._composed(layout, len(layout.tail) + room, meter)
         states, before = composed.states, composed.states.length
 
         def read() -> KeyValues:
@@ -249,11 +250,22 @@ class CachedReader(Reader):
             return [ids for ids, passage in first if passage]
         return layout.passages
 
-    def _composed(self, layout: Layout, found: Found, room: int, meter: Meter, layers: int | None = None) -> Composed:
-        parts = self._parts(layout, found, meter)
+    def _composed(self, layout: Layout, room: int, meter: Meter, layers: int | None = None) -> Composed:
+        if layout.head == self.library.lead and (crafting := self._crafting) is not None:
+            composed, reused = crafting.compose(layout.pieces, meter, room=room, layers=layers)
+            self._tell(meter, reused, len(composed.ids), composed.recomputed, composed.rounded)
+            return composed
+        parts = self._parts(layout, self.library.find(self._wanted(layout), meter), meter)
         composed = compose(self.model, parts.head, parts.chunks, self.mode, meter, room=room, layers=layers)
         self._tell(meter, parts.reused, len(composed.ids), composed.recomputed, composed.rounded)
         return composed
+
+    @cached_property
+    def _crafting(self) -> Crafting | None:
+        """Who puts variants together; None in other modes, and where none are kept."""
+        if self.mode.kind != "craft" or not self.mode.alpha or (slots := self.library.slots) is None:
+            return None
+        return Crafting(self.library, slots, self.mode)
 
     def _parts(self, layout: Layout, found: Found, meter: Meter) -> _Parts:
         head, reused = self._head(layout, meter)

@@ -23,6 +23,9 @@ ROWS, ROWS_CUDA = 512, 4096
 Narrow = Callable[[int, "torch.Tensor", "tuple[torch.Tensor, torch.Tensor]", KeyValues], "torch.Tensor | None"]
 """(layer, active tokens, their fresh keys and values, states) -> which of the active go on; None for all."""
 
+Watch = Callable[[int, "torch.Tensor", "torch.Tensor", "torch.Tensor", KeyValues], None]
+"""Told of each layer the active tokens' rotated queries, raw keys and values, and the states with theirs in place."""
+
 
 def recompute(
     model: LanguageModel,
@@ -32,6 +35,7 @@ def recompute(
     meter: Meter,
     place: Place,
     narrow: Narrow | None = None,
+    watch: Watch | None = None,
 ) -> tuple[int, int]:
     """Overwrite the states of ``active`` tokens with what full attention gives.
 
@@ -54,11 +58,13 @@ def recompute(
         if not len(active):
             continue
         meter.allow()
-        query, key, value = projected(layer, hidden)
-        query, key = rotated(query, rope), rotated(key, rope)
+        query, raw, value = projected(layer, hidden)
+        query, key = rotated(query, rope), rotated(raw, rope)
         kept = narrow(at, active, (key, value), states) if narrow is not None else None
         states.keys[at][:, :, active] = key
         states.values[at][:, :, active] = value
+        if watch is not None:
+            watch(at, query, raw, value, states)
         count += len(active)
         if at == layers - 1:
             break  # what the last layer gives is nobody's input here

@@ -7,7 +7,7 @@ from itertools import accumulate, pairwise
 from rag.kv.capture import read_chunks, read_watched
 from rag.kv.compose import Composed, compose
 from rag.kv.layout import encode, parse
-from rag.kv.library import ChunkLibrary, Found
+from rag.kv.library import ChunkLibrary
 from rag.kv.modes import Mode
 from rag.kv.plan import Chunk, Ids
 from rag.kv.quantize import Scheme
@@ -28,7 +28,7 @@ class StoredReader(CachedReader):
     def _wanted(self, layout: Layout) -> list[Ids]:
         return []
 
-    def _composed(self, layout: Layout, found: Found, room: int, meter: Meter, layers: int | None = None) -> Composed:
+    def _composed(self, layout: Layout, room: int, meter: Meter, layers: int | None = None) -> Composed:
         head = read_chunks(self.model, [layout.head], meter, on="model")[0]
         rows = [ids for ids, _ in layout.pieces]
         bounds = [0, *accumulate(map(len, rows))]

@@ -101,6 +101,11 @@ class TieredStore:
             raise CacheUnavailable(f"not deleted everywhere ({'; '.join(troubles)}); delete again when it answers")
         return max(counts)
 
+    def discard(self, keys: Sequence[str]) -> None:
+        """Delete what is of no use, where that can be; copies that others have in memory may be as useless there."""
+        for tier in self.tiers:
+            self._try(0, tier.delete, keys)
+
     def outdate(self) -> None:
         """What other processes hold in memory may have been deleted. Raises CacheUnavailable where none can hear."""
         if troubles := self._outdated():

@@ -86,7 +86,7 @@ OTHER: dict[str, Any] = {
     "store": "memory", "redis_url": "redis://other", "redis_cluster": True, "redis_reads": 9, "redis_timeout": 9.5,
     "redis_pause": 9.5, "ttl": 9.5, "directory": "/states", "disk_mb": 9, "memory_mb": 9, "scheme": "int8",
     "loading": "always", "prefix_order": True, "gate_kl": 0.5, "gate_nll": 0.5, "gate_agreement": 0.5, "gate_tau": 0.5,
-    "gate_overlap": 0.5,
+    "gate_overlap": 0.5, "variants": 9,
     "hmac_key_env": "MY_SEAL", "tenant_env": "MY_TENANT",
     "mode": "link-16", "warm": True, "reuse": "blend-0.2",
     "top_p": 0.5, "seed": 9, "stop": ("END",), "rows": 9,

@@ -1,0 +1,287 @@
+"""Variants in prompts: read in place once, chosen by what they leave to compute, and the model's own in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import numpy as np
+import pytest
+
+from rag.kv.attended import read_variants
+from rag.kv.compose import compose
+from rag.kv.craft import Between, Context, cfo, share, wanting
+from rag.kv.disk import DiskStore
+from rag.kv.in_place import InPlace
+from rag.kv.key import token_hash
+from rag.kv.library import ChunkLibrary
+from rag.kv.memory import MemoryStore
+from rag.kv.modes import parse_mode
+from rag.kv.plan import Chunk, pieces_of
+from rag.kv.quantize import Scheme
+from rag.kv.reader import CachedReader
+from rag.kv.redis import RedisStore
+from rag.kv.slots import VariantSlots, partner
+from rag.kv.store import ChunkCacheStore
+from rag.kv.tiered import TieredStore
+from rag.reranking.attention import AttentionReranker
+from rag.reranking.given import Passage, as_given
+from rag.reranking.icr import lead_of
+from rag.runtime.meter import Limits, Meter
+from rag.runtime.prompt import Prompt, Role, Segment
+from rag.values import Query
+from tests.rag.kv.models import Ids, model_of, read, tokens
+from tests.redis_server import RedisServer
+from tests.tiny_models import QUERY, TEXTS, one_thread
+
+__all__ = ["one_thread"]
+LARGE = 10**8
+P1, P2, P3, P4, P5 = tokens(14, 9, 17, 6, 11, seed=3)
+SEPARATOR, QUESTION = tokens(2, 5, seed=4)
+
+
+def reader_of(
+    store: ChunkCacheStore | None = None,
+    variants: int = 3,
+    mode: str = "craft",
+    family: str = "llama",
+    scheme: Scheme = "fp32",
+) -> CachedReader:
+    library = ChunkLibrary(model_of(family), lead_of, store or MemoryStore(LARGE), scheme, variants=variants)
+    return CachedReader(library, parse_mode(mode))
+
+
+def prompt_of(reader: CachedReader, passages: Sequence[Ids], head: Ids | None = None) -> Prompt:
+    parts = [Segment(head or reader.library.lead)]
+    for ids in passages:
+        parts += [Segment(ids, Role.PASSAGE), Segment(SEPARATOR)]
+    return Prompt(tuple(parts))
+
+
+def asked(reader: CachedReader, passages: Sequence[Ids], meter: Meter | None = None) -> np.ndarray:
+    prompt = prompt_of(reader, passages)
+    return reader.attention(prompt, [Prompt((Segment(QUESTION),))], meter or Meter())[0]
+
+
+def own(reader: CachedReader, passages: Sequence[Ids]) -> np.ndarray:
+    return reader.model.attention(prompt_of(reader, passages), [Prompt((Segment(QUESTION),))], Meter())[0]
+
+
+def beside(passages: Sequence[Ids]) -> int:
+    """Tokens that are computed for every question: its own, and what stands between passages."""
+    return len(QUESTION) + len(passages) * len(SEPARATOR)
+
+
+def slots_of(reader: CachedReader) -> VariantSlots:
+    slots = reader.library.slots
+    assert slots is not None
+    return slots
+
+
+def contexts(reader: CachedReader, ids: Ids) -> dict[int, Context]:
+    return slots_of(reader).contexts([ids])[ids]
+
+
+def names(*passages: Ids) -> tuple[str, ...]:
+    return tuple(map(token_hash, passages))
+
+
+@pytest.fixture(params=["memory", "files", "redis", "memory+redis"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ChunkCacheStore]:
+    if request.param in ("memory", "files"):
+        yield MemoryStore(LARGE) if request.param == "memory" else DiskStore(tmp_path, LARGE)
+        return
+    with RedisServer() as server:
+        redis = RedisStore(server.url, timeout=10)
+        yield redis if request.param == "redis" else TieredStore([MemoryStore(LARGE), redis])
+        redis.close()
+
+
+# --- the second time ---
+
+
+def test_the_same_list_again_computes_the_question_and_is_the_models_own(store: ChunkCacheStore) -> None:
+    passages = [P1, P2, P3]
+    reader, cold, warm = reader_of(store), Meter(), Meter()
+    wanted = own(reader, passages)
+    np.testing.assert_allclose(asked(reader, passages, cold), wanted, atol=1e-5)
+    np.testing.assert_allclose(asked(reader, passages, warm), wanted, atol=1e-5)
+    lead = len(reader.library.lead)
+    assert cold.prefill == lead + sum(map(len, passages)) + beside(passages)
+    assert warm.prefill == beside(passages)
+    assert (cold.reuse.reused, warm.reuse.reused) == (0, lead + sum(map(len, passages)))
+    other, third = reader_of(store), Meter()  # another process
+    np.testing.assert_allclose(asked(other, passages, third), wanted, atol=1e-5)
+    assert third.prefill == lead + beside(passages)
+
+
+@pytest.mark.parametrize("family", ["qwen3", "mistral"])
+def test_other_families_have_their_variants_back(family: str) -> None:
+    reader = reader_of(family=family)
+    wanted = own(reader, [P1, P2, P3])
+    for _ in ("cold", "warm"):
+        np.testing.assert_allclose(asked(reader, [P1, P2, P3]), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize(("scheme", "close"), [("bf16", 0.05), ("int8", 0.1)])
+def test_rounded_variants_are_near_and_named(scheme: Scheme, close: float) -> None:
+    reader, warm = reader_of(scheme=scheme), Meter()
+    asked(reader, [P1, P2, P3])
+    wanted, found = own(reader, [P1, P2, P3]), asked(reader, [P1, P2, P3], warm)
+    assert np.abs(found - wanted).max() < close * np.abs(wanted).max()
+    assert warm.prefill == beside([P1, P2, P3])
+    assert warm.reuse.mode == f"craft-1+{scheme}"
+    assert not contexts(reader, P2)[0].exact  # it was read behind a passage that storage had rounded
+
+
+# --- the choice ---
+
+
+def test_what_is_computed_is_what_the_least_context_asks_for(store: ChunkCacheStore) -> None:
+    reader = reader_of(store, variants=2)
+    asked(reader, [P1, P2, P3])
+    asked(reader, [P4, P5, P3])
+    first, second = contexts(reader, P3)[0], contexts(reader, P3)[1]
+    assert (first.before, second.before) == (names(P1, P2), names(P4, P5))
+    for list_of, expected in (
+        ([P4, P5, P3], 0.0),  # as it was read
+        ([P1, P3], share(first, names(P1), "other")),  # overlaps
+        ([P2, P1, P3], 0.5),  # reversed: alpha * CCI is more than as read by itself
+    ):
+        shares = [cfo(one, names(*list_of[:-1])) for one in (first, second)]
+        assert min(*shares, 0.5) == pytest.approx(expected)
+        asked(reader, list_of)  # the passages in the middle are read in place and kept; both slots of P3 are taken
+        meter = Meter()
+        asked(reader, list_of, meter)
+        assert meter.prefill == beside(list_of) + len(wanting(Context(), len(P3), expected))
+
+
+def test_reversed_and_disjoint_lists_ask_for_alpha_times_cci() -> None:
+    reader = reader_of()
+    asked(reader, [P1, P2, P3])
+    context = contexts(reader, P3)[0]
+    assert cfo(context, names(P2, P1)) == cfo(context, names(P4, P5)) == pytest.approx(context.cci)
+    assert cfo(context, names(P1, P2)) == 0
+    assert share(context, names(P1, P2), context.front, 0.5) == 0
+
+
+def test_slots_fill_in_order_and_none_is_replaced() -> None:
+    reader = reader_of(variants=2)
+    for passages in ([P1, P5], [P2, P5]):
+        np.testing.assert_allclose(asked(reader, passages), own(reader, passages), atol=1e-5)
+    asked(reader, [P3, P5])
+    assert {slot: one.before for slot, one in contexts(reader, P5).items()} == {0: names(P1), 1: names(P2)}
+    meter = Meter()
+    asked(reader, [P3, P5], meter)  # as it was read by itself, half of it again
+    assert meter.prefill == beside([P3, P5]) + -(-len(P5) // 2)
+
+
+def test_a_passage_that_is_there_twice_is_two_places() -> None:
+    reader = reader_of()
+    for _ in range(2):
+        np.testing.assert_allclose(asked(reader, [P1, P2, P1]), own(reader, [P1, P2, P1]), atol=1e-5)
+    assert contexts(reader, P1)[0].before == names(P1, P2)
+
+
+def test_what_is_new_is_read_in_place_among_what_is_there() -> None:
+    reader, meter = reader_of(), Meter()
+    asked(reader, [P1, P2, P3])
+    passages = [P1, P2, P4, P3]
+    found = asked(reader, passages, meter)
+    middle = contexts(reader, P3)[0]
+    again = len(wanting(middle, len(P3), cfo(middle, names(P1, P2, P4))))
+    assert meter.prefill == beside(passages) + len(P4) + again
+    assert contexts(reader, P4)[0].exact  # all in front of it was
+    assert again == 0  # CFO does not see a passage between the others
+    wanted = own(reader, passages)
+    upto = len(reader.library.lead) + len(P1) + len(P2) + len(P4)
+    assert np.abs(found - wanted)[upto:].max() > 1e-4
+
+
+# --- in place ---
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
+def test_reading_in_place_is_the_full_prefill_s_reading(family: str) -> None:
+    model, mode = model_of(family), parse_mode("craft")
+    head = read(model, P5)[0]
+    rows: list[Chunk] = [P1, Between(SEPARATOR), P2, P3]
+    wanted = read_variants(model, [P1, Between(SEPARATOR), P2, P3], Meter(), prefix=head)
+    chunks: list[Chunk] = [wanted[0], rows[1], P2, P3]
+    watch = InPlace(model, mode, pieces_of(head, chunks), [3, 4])
+    composed = compose(model, head, chunks, mode, Meter(), room=1, watch=watch)
+    assert composed.exact
+    for found, expected in zip(watch.variants(), wanted[1:], strict=True):
+        np.testing.assert_allclose(found.states.keys, expected.states.keys, atol=1e-4)
+        np.testing.assert_allclose(found.states.values, expected.states.values, atol=1e-4)
+        np.testing.assert_allclose(found.context.tokens, expected.context.tokens, rtol=1e-3)  # type: ignore[arg-type]
+        assert found.context.inter == pytest.approx(expected.context.inter, rel=1e-3)
+        assert found.context.cci == pytest.approx(expected.context.cci, rel=1e-3)
+        assert (found.context.before, found.context.front) == (expected.context.before, expected.context.front)
+        assert (found.states.behind, found.context.exact) == (expected.states.behind, True)
+
+
+def test_what_is_read_behind_passages_out_of_place_is_not_exact() -> None:
+    reader = reader_of(variants=1)
+    asked(reader, [P1, P2])
+    passages = [P3, P2, P4]  # P2 as it was read by itself, its slot is taken
+    for _ in range(2):
+        asked(reader, passages)
+    assert not contexts(reader, P4)[0].exact
+    meter = Meter()
+    asked(reader, passages, meter)
+    assert meter.prefill == beside(passages) + -(-len(P2) // 2)  # and yet nothing of P4 is computed again
+
+
+# --- where variants are not ---
+
+
+def test_other_modes_other_beginnings_and_no_slots_keep_no_variants() -> None:
+    for reader in (reader_of(mode="independent"), reader_of(variants=0), reader_of(mode="craft-0")):
+        asked(reader, [P1, P2])
+        assert reader.library.store is not None
+        assert {partner(name)[0] for name in reader.library.store.keys("kv")} == {""}
+    reader = reader_of()
+    prompt = prompt_of(reader, [P1, P2], head=(9, 8, 7))
+    reader.attention(prompt, [Prompt((Segment(QUESTION),))], Meter())
+    assert contexts(reader, P2) == {}
+    none = CachedReader(ChunkLibrary(model_of(), lead_of, None, variants=3), parse_mode("craft"))
+    assert asked(none, [P1, P2]).shape == own(none, [P1, P2]).shape
+
+
+def test_labels_and_likelihoods_take_passages_as_read_by_themselves() -> None:
+    one, other = reader_of(), reader_of(variants=0)
+    prompt = prompt_of(one, [P1, P2])
+    np.testing.assert_array_equal(one.labels([prompt], [3, 4], Meter()), other.labels([prompt], [3, 4], Meter()))
+    assert contexts(one, P2) == {}
+
+
+def test_a_bound_on_tokens_holds_with_variants() -> None:
+    given = as_given([Passage(text) for text in TEXTS])
+    reader = reader_of()
+    whole = AttentionReranker(reader).rerank(Query(QUERY), given).report.tokens
+    for limit in (whole, whole // 2, 120):
+        for one in (reader, reader_of()):
+            found = AttentionReranker(one, limits=Limits(max_prefill_tokens=limit)).rerank(Query(QUERY), given)
+            assert found.report.tokens <= limit
+    ids = [tuple(reader.tokenizer.encode(text)) for text in TEXTS[:2]]
+    assert all(most >= len(one) for most, one in zip(reader.computed(ids), ids, strict=True))
+
+
+def test_threads_that_meet_on_a_cold_list_read_it_in_place_once() -> None:
+    reader, together = reader_of(), Barrier(4)
+    asked(reader, [P5])  # the lead is there
+
+    def ask(_: int) -> tuple[np.ndarray, Meter]:
+        meter = Meter()
+        together.wait()
+        return asked(reader, [P1, P2, P3], meter), meter
+
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(ask, range(4)))
+    for attention, _ in found:
+        np.testing.assert_allclose(attention, found[0][0], atol=1e-5)
+    once = len(P1) + len(P2) + len(P3)
+    assert sum(meter.prefill for _, meter in found) == once + 4 * beside([P1, P2, P3])
