@@ -11,6 +11,7 @@ from litestar.exceptions import HTTPException
 
 from api.answer import answer
 from api.collections import collection_status, create_collection, drop_collection, list_collections
+from api.dialects.anserini import anserini_document, anserini_search
 from api.dialects.chat import chat
 from api.dialects.embeddings import embed, embeddings
 from api.dialects.info import info
@@ -48,6 +49,8 @@ ROUTES = (
     list_models,
     read_model,
     chat,
+    anserini_search,
+    anserini_document,
     list_collections,
     create_collection,
     collection_status,

@@ -13,17 +13,18 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Operation
 
 from api.access import READ
-from api.dialects.tei_schemas import TeiError
 from api.schemas import ErrorDetail, Problem
 
 Structs = tuple[Any, ...]
 """Struct types, lists of them, and lists of lists of numbers."""
 
-_described: set[type[msgspec.Struct]] = {Problem, TeiError}
+_described: set[type[msgspec.Struct]] = {Problem}
 _PATH_PARAMETERS = {
     "ref": "A collection's name, an alias, or name@version",
     "doc_id": "A document's id, percent-encoded; its slashes may stand as they are",
     "job_id": "A job's id",
+    "index": "A collection's name, an alias, or name@version",
+    "docid": "A document's id; its slashes may stand as they are",
     "model_id": "A model's id; its slashes may stand as they are",
 }
 _EVENT = {
@@ -34,7 +35,7 @@ _EVENT = {
         "data": {"type": "string", "contentMediaType": "application/json"},
     },
 }
-_ERRORS = (400, 401, 403, 404, 409, 413, 422, 429, 500, 502, 503, 504, 507)
+ERRORS = (400, 401, 403, 404, 409, 413, 422, 429, 500, 502, 503, 504, 507)
 
 
 def documented(
@@ -42,19 +43,19 @@ def documented(
     examples: Mapping[str, object],
     responses: Mapping[int, Structs],
     *,
-    errors: tuple[int, ...] = _ERRORS,
+    errors: tuple[int, ...] = ERRORS,
     events: bool | type[msgspec.Struct] = False,
-    dialects: bool = False,
+    failure: type[msgspec.Struct] | None = None,
 ) -> type[Operation]:
     """An operation with a request body, its examples, its responses and the errors' one shape.
 
     events    it can also answer with server-sent events, named ones or such structs
-    dialects  errors can also have TEI's shape
+    failure   errors can also have this shape, that of another server
     """
     answers = {str(status): _response(status, structs, events) for status, structs in responses.items()}
-    failures = {str(status): _failure(status, dialects) for status in (*errors, *((424,) if dialects else ()))}
+    failures = {str(status): _failure(status, failure) for status in errors}
     _described.update(kind for structs in responses.values() for kind in map(_struct_of, structs) if kind)
-    _described.update(kind for kind in (body, events) if kind is not None and not isinstance(kind, bool))
+    _described.update(kind for kind in (body, events, failure) if kind is not None and not isinstance(kind, bool))
 
     class Documented(Operation):
         def to_schema(self) -> dict[str, Any]:
@@ -103,10 +104,10 @@ def _unnamed(kind: type[msgspec.Struct]) -> dict[str, Any]:
     }
 
 
-def _failure(status: int, dialects: bool = False) -> dict[str, Any]:
+def _failure(status: int, other: type[msgspec.Struct] | None = None) -> dict[str, Any]:
     content = {"application/problem+json": {"schema": ref_to(Problem)}}
-    if dialects:
-        content["application/json"] = {"schema": ref_to(TeiError)}
+    if other is not None:
+        content["application/json"] = {"schema": ref_to(other)}
     return {"description": HTTPStatus(status).phrase, "content": content}
 
 

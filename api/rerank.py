@@ -17,10 +17,10 @@ from litestar.types import Scope
 from api.access import READ
 from api.bodies import decode
 from api.dialects.answering import answering
-from api.dialects.failures import HANDLERS, NothingGiven, speak_tei
+from api.dialects.failures import HANDLERS, TEI_ERRORS, NothingGiven, speak_tei
 from api.dialects.ordering import order
 from api.dialects.rerank_answers import as_object, as_tei
-from api.dialects.tei_schemas import TeiRank
+from api.dialects.tei_schemas import TeiError, TeiRank
 from api.errors import InvalidBody
 from api.openapi import documented
 from api.rerank_schemas import RerankRequest, RerankResponse
@@ -82,7 +82,11 @@ TEI_EXAMPLE = {
     "Infinity and Voyage (`top_k`) do, all in one; `texts` as TEI does, with an array and TEI's errors. Under "
     "`/rerank` the passages are given back unless `return_documents` is false.",
     operation_class=documented(
-        RerankRequest, EXAMPLES | TEI_EXAMPLE, {200: (RerankResponse, list[TeiRank])}, dialects=True
+        RerankRequest,
+        EXAMPLES | TEI_EXAMPLE,
+        {200: (RerankResponse, list[TeiRank])},
+        errors=TEI_ERRORS,
+        failure=TeiError,
     ),
     exception_handlers=HANDLERS,
 )

@@ -13,10 +13,10 @@ from litestar.response.base import ASGIResponse
 from api.access import READ
 from api.bodies import decode
 from api.dialects.answering import answering
-from api.dialects.failures import HANDLERS, NothingGiven, speak_tei
+from api.dialects.failures import HANDLERS, TEI_ERRORS, NothingGiven, speak_tei
 from api.dialects.model_names import check_encoder
 from api.dialects.openai_schemas import Embedding, EmbeddingsRequest, EmbeddingsResponse
-from api.dialects.tei_schemas import EmbedRequest
+from api.dialects.tei_schemas import EmbedRequest, TeiError
 from api.errors import InvalidBody
 from api.openapi import documented
 from api.rerank_schemas import ReadTokens
@@ -55,7 +55,9 @@ async def embeddings(request: Connection) -> ASGIResponse:
     opt=READ,
     summary="Embed texts, for TEI's clients",
     description="An array with a vector of unit length for each text; errors are TEI's.",
-    operation_class=documented(EmbedRequest, TEI_EXAMPLES, {200: (list[list[float]],)}, dialects=True),
+    operation_class=documented(
+        EmbedRequest, TEI_EXAMPLES, {200: (list[list[float]],)}, errors=TEI_ERRORS, failure=TeiError
+    ),
     exception_handlers=HANDLERS,
 )
 async def embed(request: Connection) -> ASGIResponse:

@@ -7,10 +7,12 @@ from typing import Any
 
 import msgspec
 from litestar import Request, Response
+from litestar.exceptions import HTTPException
 from litestar.types import ExceptionHandlersMap, Scope
 
 from api.dialects.tei_schemas import TeiError, TeiErrorType
 from api.errors import answer_error
+from api.openapi import ERRORS
 from api.schemas import Problem
 from api.service import JSON
 from rag.errors import InvalidInput
@@ -25,6 +27,9 @@ _TEI: Mapping[int, tuple[int, TeiErrorType]] = {
     507: (424, "Backend"),
 }
 """Status here -> status and kind there; every other error is the request's."""
+
+
+TEI_ERRORS = (*ERRORS, 424)
 
 
 class NothingGiven(InvalidInput):
@@ -49,4 +54,4 @@ def answer_failure(request: Request[Any, Any, Any], error: Exception) -> Respons
     return Response(body, status_code=status, media_type=JSON, headers=answered.headers)
 
 
-HANDLERS: ExceptionHandlersMap = {Exception: answer_failure}
+HANDLERS: ExceptionHandlersMap = {HTTPException: answer_failure, Exception: answer_failure}

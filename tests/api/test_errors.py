@@ -108,8 +108,8 @@ def test_an_unexpected_error_tells_the_id_and_nothing_else(
     assert "secret detail" in caplog.text
 
 
-ELSEWHERE = {("POST", "/embed")}
-"""Routes of one other server's clients, with that server's errors: tests/dialects."""
+ELSEWHERE = {("POST", "/embed"), ("GET", "/v1/{index:str}/search"), ("GET", "/v1/{index:str}/doc/{docid:path}")}
+"""Routes of another server's clients, with that server's errors: tests/dialects."""
 AS_JSON = {"content-type": "application/json"}
 
 

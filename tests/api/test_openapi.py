@@ -37,6 +37,8 @@ EXPECTED = {
     ("post", "/embed"),
     ("get", "/info"),
     ("post", "/v1/chat/completions"),
+    ("get", "/v1/{index}/search"),
+    ("get", "/v1/{index}/doc/{docid}"),
     ("get", "/v1/models"),
     ("get", "/v1/models/{model_id}"),
     ("post", "/v1/jobs"),
@@ -150,6 +152,8 @@ def fuzz(cases: Any, url: str, tried: list[int], *, aims: bool) -> None:
                 case.path_parameters["ref"] = "demo"
             if isinstance(case.body, dict) and "collection" in case.body:
                 case.body["collection"] = "demo"
+            if "index" in case.path_parameters:
+                case.path_parameters["index"] = "demo"
             if isinstance(case.body, dict) and "messages" in case.body:
                 case.body["model"] = "kvasir/demo"
             if isinstance(case.body, dict) and "documents" in case.body and "model" in case.body:

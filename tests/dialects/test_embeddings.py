@@ -116,4 +116,5 @@ def test_tei_errors_have_teis_shape(speaks: Client) -> None:
     tei_error(speaks.post("/embed", json={"inputs": 7}), 422, "Validation")
     tei_error(speaks.post("/embed", content=b"{"), 422, "Validation")
     tei_error(speaks.post("/embed", json={"inputs": "x", "normalize": False}), 422, "Validation")
+    tei_error(speaks.post("/embed", content=b" " * 2**25 + b"{}"), 413, "Validation")
     assert "384" in tei_error(speaks.post("/embed", json={"inputs": "x", "dimensions": 9}), 422, "Validation")
