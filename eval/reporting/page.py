@@ -11,11 +11,13 @@ from eval.reporting.tables import Cell, Sheet, sheets
 
 STYLE = """
 :root { color-scheme: light; }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1b1b1b; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 66rem; margin: 2rem auto; padding: 0 1rem; color: #1b1b1b; }
 table { border-collapse: collapse; margin: .5rem 0; font-variant-numeric: tabular-nums; }
-caption { caption-side: bottom; text-align: left; color: #555; padding-top: .4rem; }
-th, td { padding: .25rem .7rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
+p.caption { color: #555; margin: .4rem 0 1rem; }
+th, td { padding: .25rem .5rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
 td.figure, th.figure { text-align: right; white-space: nowrap; }
+td.words { min-width: 8rem; }
+td:first-child { min-width: 11rem; }
 figure { margin: 1rem 0; }
 figure svg { max-width: 100%; height: auto; }
 figcaption, dt { color: #555; }
@@ -48,24 +50,29 @@ def page(content: Content, plots: Sequence[Plot]) -> str:
 
 
 def _table(sheet: Sheet) -> str:
-    heads = "".join(f'<th scope="col"{_kind(place)}>{escape(head)}</th>' for place, head in enumerate(sheet.heads))
-    rows = "".join(f"<tr>{''.join(_cell(cell, place) for place, cell in enumerate(row))}</tr>\n" for row in sheet.rows)
+    heads = "".join(
+        f'<th scope="col" class="{_kind(sheet, place)}">{escape(head)}</th>' for place, head in enumerate(sheet.heads)
+    )
+    rows = "".join(
+        f"<tr>{''.join(_cell(cell, _kind(sheet, place)) for place, cell in enumerate(row))}</tr>\n"
+        for row in sheet.rows
+    )
     return (
-        f'<div class="wide"><table><caption>{escape(sheet.caption)}</caption>\n<thead><tr>{heads}</tr></thead>\n'
-        f"<tbody>{rows}</tbody></table></div>"
+        f'<div class="wide"><table><thead><tr>{heads}</tr></thead>\n<tbody>{rows}</tbody></table></div>\n'
+        f'<p class="caption">{escape(sheet.caption)}</p>'
     )
 
 
-def _cell(cell: Cell, place: int) -> str:
+def _cell(cell: Cell, kind: str) -> str:
     text = escape(cell.text)
     raised = f"<sup>{escape(cell.raised)}</sup>" if cell.raised else ""
-    return f"<td{_kind(place)}>{f'<strong>{text}</strong>' if cell.strong else text}{raised}</td>"
+    return f'<td class="{kind}">{f"<strong>{text}</strong>" if cell.strong else text}{raised}</td>'
 
 
-def _kind(place: int) -> str:
-    return ' class="figure"' if place else ""
+def _kind(sheet: Sheet, place: int) -> str:
+    return "words" if place in sheet.words else "figure"
 
 
 def _figure(plot: Plot) -> str:
     drawn = plot.svg.replace("<svg ", f'<svg role="img" aria-label="{escape(plot.says)}" ', 1)
-    return f"<figure>{drawn}<figcaption>{escape(plot.says)}</figcaption></figure>"
+    return f'<figure><div class="wide">{drawn}</div><figcaption>{escape(plot.says)}</figcaption></figure>'

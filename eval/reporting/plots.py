@@ -10,6 +10,8 @@ from typing import Any
 from eval.reporting.content import Content
 from eval.reporting.pareto import Point, front
 
+WIDE = 20.0
+"""Costs whose ratio is larger are drawn on a logarithmic axis, from 0 to the least of them on a straight one."""
 PAIRS = 6
 """Systems beside the first whose differences are drawn."""
 INK = ("#1f77b4", "#d95f02", "#2ca02c", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf", "#d62728")
@@ -47,15 +49,18 @@ def _figures(content: Content) -> Iterator[tuple[str, str, Any]]:
 
 
 def _pareto(points: Sequence[Point], measure: str, label: str) -> tuple[str, Any]:
-    figure, axes = _canvas(6.4, 4.2)
+    figure, axes = _canvas(6.4, 3.8 + 0.25 * len(points))
     best = front(points)
     axes.step([p.cost for p in best], [p.quality for p in best], where="post", color="#888888", linewidth=1, zorder=1)
     for number, point in enumerate(points):
-        axes.scatter([point.cost], [point.quality], color=_ink(number), s=36, zorder=2)
-        axes.annotate(_plain(point.name), (point.cost, point.quality), xytext=(5, 4), textcoords="offset points")
+        axes.scatter([point.cost], [point.quality], color=_ink(number), s=36, zorder=2, label=_plain(point.name))
+    if max(p.cost for p in points) > WIDE * min((p.cost for p in points if p.cost > 0), default=1.0):
+        axes.set_xscale("symlog", linthresh=min(p.cost for p in points if p.cost > 0))
+        axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel(label)
     axes.set_ylabel(measure)
     axes.margins(0.12)
+    _legend(axes)
     undominated = ", ".join(point.name for point in best)
     return f"{measure} against {label}; the line joins what no system beats: {undominated}.", figure
 
@@ -63,12 +68,13 @@ def _pareto(points: Sequence[Point], measure: str, label: str) -> tuple[str, Any
 def _differences(content: Content) -> tuple[str, Any]:
     measure, (first, *others) = content.measures[0], content.names
     shown = others[:PAIRS]
-    figure, rows = _canvas(6.4, 0.6 + 1.7 * len(shown), rows=len(shown))
+    figure, rows = _canvas(6.4, 0.6 + 1.9 * len(shown), rows=len(shown))
     for number, (other, axes) in enumerate(zip(shown, rows, strict=True), start=1):
         heights = sorted(differences(content, measure, first, other).values(), reverse=True)
         axes.bar(range(len(heights)), heights, width=1.0, color=_ink(number))
         axes.axhline(0, color="#444444", linewidth=0.8)
-        axes.set_ylabel(_plain(f"{other} - {first}"), fontsize=8)
+        axes.set_title(_plain(f"{other} - {first}"), fontsize=9, loc="left")
+        axes.xaxis.get_major_locator().set_params(integer=True)
     rows[-1].set_xlabel("judged queries, by difference")
     left = f"; {len(others) - PAIRS} more systems are in the tables" if len(others) > PAIRS else ""
     return f"{measure} of each query beside that of {first}{left}.", figure
@@ -92,8 +98,13 @@ def _stages(stages: Mapping[str, Mapping[str, float]]) -> Any:
         left = {name: left[name] + width for name, width in zip(stages, widths, strict=True)}
     axes.invert_yaxis()
     axes.set_xlabel("mean milliseconds a query")
-    axes.legend(fontsize=8, frameon=False, ncols=min(4, len(order)), loc="lower left", bbox_to_anchor=(0, 1))
+    axes.legend(fontsize=9, frameon=False, ncols=min(4, len(order)), loc="lower left", bbox_to_anchor=(0, 1))
     return figure
+
+
+def _legend(axes: Any) -> None:
+    """Names above the drawing, where none runs over another: one below the other."""
+    axes.legend(fontsize=9, frameon=False, ncols=1, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
 
 
 def _canvas(width: float, height: float, rows: int = 0) -> tuple[Any, Any]:
@@ -102,7 +113,7 @@ def _canvas(width: float, height: float, rows: int = 0) -> tuple[Any, Any]:
 
     figure = Figure(figsize=(width, height), layout="constrained")
     if rows:
-        return figure, list(figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0])
+        return figure, list(figure.subplots(rows, 1, sharex=True, sharey=True, squeeze=False)[:, 0])
     return figure, figure.subplots()
 
 

@@ -19,11 +19,12 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """A table: its heading cells and its rows; the first column is text, the others are figures."""
+    """A table: its heading cells and its rows; ``words`` are the columns of text, the others hold figures."""
 
     caption: str
     heads: Sequence[str]
     rows: Sequence[Sequence[Cell]]
+    words: Sequence[int] = (0,)
 
 
 COSTS = (
@@ -85,6 +86,7 @@ def pairs(content: Content) -> Sheet:
         f"tests; strong where the first is below {rules.alpha:g}.",
         ["pair", "measure", "difference", "interval", "p", "p of t", "wins/ties/losses"],
         rows,
+        (0, 1),
     )
 
 
@@ -101,7 +103,7 @@ def changed(content: Content) -> Sheet:
         for pair in content.comparison.pairs
         for change in pair.changed
     ]
-    return Sheet("Queries that moved most.", ["pair", "query", "value", "ranks of relevant documents"], rows)
+    return Sheet("Queries that moved most.", ["pair", "query", "value", "ranks of relevant documents"], rows, (0, 1, 3))
 
 
 def _rank(rank: int | None) -> str:

@@ -27,7 +27,10 @@ def markdown(content: Content, plots: Sequence[Plot]) -> str:
 
 
 def _md_table(sheet: Sheet) -> str:
-    lines = [_md_row(sheet.heads), _md_row(["---", *["---:"] * (len(sheet.heads) - 1)])]
+    lines = [
+        _md_row(sheet.heads),
+        _md_row(["---" if place in sheet.words else "---:" for place in range(len(sheet.heads))]),
+    ]
     lines += [_md_row([_md_cell(cell) for cell in row]) for row in sheet.rows]
     return "\n".join(lines)
 
