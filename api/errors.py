@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 from litestar import Request, Response
-from litestar.exceptions import HTTPException, ValidationException
+from litestar.exceptions import HTTPException, InternalServerException, ValidationException
 
 from api.account import CLIENT_LEFT, account_of
 from api.request_id import request_id
@@ -158,6 +158,8 @@ def problem_of(error: Exception, request: str, home: str = "") -> tuple[Problem,
 def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Litestar's exception handler for everything."""
     home = str(request.app.state.service.engine.home.root)
+    if isinstance(error, InternalServerException) and "client disconnected" in error.detail:  # within its body
+        error = Cancelled("the client went away")
     problem, headers = problem_of(error, request_id(request.scope), home)
     account_of(request.scope).error = CLIENT_LEFT if isinstance(error, Cancelled) else problem.error.code
     return Response(msgspec.json.encode(problem), status_code=problem.status, media_type=PROBLEM, headers=headers)

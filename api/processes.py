@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
+from tempfile import TemporaryDirectory
 from types import FrameType
 
 from rag.config import ServerConfig, Settings
@@ -26,6 +27,8 @@ from rag.errors import InvalidConfig
 
 log = logging.getLogger(__name__)
 
+SHARED_METRICS = "PROMETHEUS_MULTIPROC_DIR"
+"""Where prometheus-client keeps counts that several processes share, if the variable is set when it is imported."""
 _BACKLOG = 2048
 _SETTLED = 10.0
 """Seconds after which a process counts as well begun: if it dies later it is started again at once."""
@@ -147,8 +150,10 @@ class Supervisor:
 
 
 def supervise(settings: Settings, announce: Callable[[str], None]) -> None:
-    """Serve with several processes until SIGINT or SIGTERM."""
-    Supervisor(settings, listening(settings.server)).run(announce)
+    """Serve with several processes until SIGINT or SIGTERM. What they count for /metrics lies in one folder."""
+    with TemporaryDirectory(prefix="kvasir-metrics-") as folder:
+        os.environ.setdefault(SHARED_METRICS, folder)
+        Supervisor(settings, listening(settings.server)).run(announce)
 
 
 def _serve(settings: Settings, shared: socket.socket) -> None:

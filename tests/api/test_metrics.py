@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -185,3 +187,32 @@ def test_where_keys_are_asked_for_no_collection_is_named(home: Path, make_engine
         text = client.get("/metrics", headers={"authorization": f"Bearer {secret}"}).text
     assert value(parsed(text), "kvasir_collection_documents", collection="all") == 6
     assert "demo" not in text
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_s_header_names_its_stages_in_order(counted: Client, stream: bool) -> None:
+    asked = {"collection": "demo", "question": "What pumps blood?", "stream": stream}
+    header = counted.post("/v1/answer", json=asked).headers["server-timing"]
+    parts = re.findall(r"([\w-]+);dur=([\d.]+)", header)
+    *ran, last = [name for name, _ in parts]
+    assert ran[:5] == ["bm25", "dense", "fusion", "rerank", "select"]
+    assert ran[5:] == ["generate"] or (stream and ran[5:] == []), "the header of a stream is sent before its end"
+    assert last == "total"
+    assert sum(float(ms) for name, ms in parts[:-1]) <= float(parts[-1][1])
+
+
+def test_a_client_that_leaves_is_counted_as_one(built_home: Path, make_engine: MakeEngine, serving: Serving) -> None:
+    """Half of a body, then nothing: no answer is sent, and no failure of the server is counted."""
+    with serving(make_engine(built_home)) as running:
+        url = httpx.URL(running.url)
+        with socket.create_connection((url.host, url.port or 80)) as wire:
+            wire.sendall(b"POST /v1/answer HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+            time.sleep(0.3)
+        for _ in range(50):
+            samples = parsed(httpx.get(f"{running.url}/metrics").text)
+            if value(samples, "kvasir_errors_total", code="client_left"):
+                break
+            time.sleep(0.1)
+    assert value(samples, "kvasir_requests_total", method="POST", route="/v1/answer", status="499") == 1
+    assert value(samples, "kvasir_errors_total", code="client_left") == 1
+    assert value(samples, "kvasir_requests_in_flight") == 1
