@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 from rag.assemble import Engine
+from rag.config import ModelConfig
+from rag.keys import KeyFile
 from rag.reranking.given import Passage, as_given, place_of
 from rag.values import Query
-from tests.api.conftest import Serving
+from tests.api.conftest import MakeEngine, Serving
 from tests.clients.environments import HERE, python_of
 
 QUERY = "What pumps blood through the body?"
@@ -89,8 +91,8 @@ def made(dialect_engine: Engine, serving: Serving) -> Iterator[Made]:
         yield result
 
 
-def run(python: Path, program: str, url: str) -> dict[str, Any]:
-    given = {"url": url, "query": QUERY, "documents": DOCUMENTS, "model": "icr", "top_n": TOP_N}
+def run(python: Path, program: str, url: str, **more: str) -> dict[str, Any]:
+    given = {"url": url, "query": QUERY, "documents": DOCUMENTS, "model": "icr", "top_n": TOP_N} | more
     environ = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | QUIET
     done = subprocess.run(
         [str(python), str(HERE / "by-library" / f"ask_{program}.py")],
@@ -122,6 +124,24 @@ def test_coheres_clients_keep_extensions_and_show_errors(made: Made, group: str)
     assert kind == "attention"
     assert warning == "4 documents were cut to 2 tokens"
     assert "no reranker 'no-such-model'" in made(group, "cohere", "cohere_error")
+
+
+@pytest.mark.parametrize("group", ["a", "b"])
+def test_coheres_clients_wait_out_a_limit_of_requests(
+    home: Path, make_engine: MakeEngine, serving: Serving, group: str
+) -> None:
+    """A key with one request a second: whoever comes sooner is told to come back, and does."""
+    engine = make_engine(home, model=ModelConfig(name="lexical"))
+    _, secret = KeyFile(home).create("slow", scope="read", rate="1/s")
+    statuses: list[int] = []
+    with serving(engine) as running:
+        app: Any = running.config.app
+        app.state.service.accounts.readers.append(lambda account: statuses.append(account.status))
+        found = run(python_of(group), "cohere", running.url, key=secret)
+    assert not any("error" in made for made in found.values()), found
+    assert statuses.count(429) >= 1
+    assert statuses.count(200) == 3
+    assert statuses.count(422) == 1
 
 
 def test_llama_indexs_jina_client_shows_the_error(made: Made) -> None:

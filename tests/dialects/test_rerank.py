@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from litestar.testing import TestClient
 
 from api.app import create_app
 from rag.assemble import Engine
-from rag.config import BUILT_IN_RERANKERS, ModelConfig, RerankerConfig
+from rag.config import BUILT_IN_RERANKERS, CacheConfig, ModelConfig, RerankerConfig
 from rag.dialects_table import DialectsConfig
 from rag.reranking.given import Passage, as_given, place_of
 from rag.values import Query
@@ -186,6 +187,17 @@ def test_a_configured_reranker_is_chosen_by_its_name(built_home: Any, make_engin
         body = post(client, "/v2/rerank", documents=DOCUMENTS, model="mine")
         assert (body["model"], body["score_kind"]) == ("mine", "attention")
         assert body["usage"]["total_tokens"] > 0
+
+
+def test_cached_states_are_counted_as_coheres_cached_tokens(home: Path, make_engine: MakeEngine) -> None:
+    model = ModelConfig(name=str(saved("llama")), device="cpu", dtype="float32")
+    engine = make_engine(home, model=model, cache=CacheConfig(mode="independent", scheme="fp32"))
+    with TestClient(create_app(engine)) as client:
+        first, second = (post(client, "/v2/rerank", documents=DOCUMENTS, model="icr") for _ in range(2))
+    assert first["results"] == second["results"]
+    trace, meta = second["trace"], second["meta"]
+    assert meta["cached_tokens"] == trace["reused"] > 0
+    assert second["usage"]["prompt_tokens"] == meta["tokens"]["input_tokens"] == trace["tokens"] + trace["reused"]
 
 
 def test_the_default_is_the_settings_and_unknown_names_are_refused(built_home: Any, make_engine: MakeEngine) -> None:

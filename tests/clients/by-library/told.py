@@ -21,6 +21,7 @@ class Given(NamedTuple):
     documents: list[str]
     model: str
     top_n: int
+    key: str = "key"
 
 
 ROWS: dict[str, Callable[[Given], Any]] = {}
