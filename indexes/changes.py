@@ -51,16 +51,22 @@ def add_documents(
     *,
     note: Mapping[str, int] | None = None,
     progress: Callable[[int], None] | None = None,
+    join: bool = True,
 ) -> Change:
     """Add or replace documents. Raises DuplicateDocument where one id comes twice. Needs the writer's lock.
 
     note  states of the store that change in the same transaction;  progress  hears how many chunks are encoded
+    join  many small vector files become one; who adds much leaves that to ``join_segments``, once
     """
     ids = [document.id for document in documents]
     if repeated := [doc_id for doc_id, n in Counter(ids).items() if n > 1]:
         raise DuplicateDocument(f"document id {repeated[0]!r} occurs twice in one request; send each document once")
     chunking = Chunking(**manifest.chunking)  # type: ignore[arg-type]
-    cut = [chunks(document, chunking, encoder.count_tokens) for document in documents]
+    cut = []
+    for document in documents:
+        cut.append(chunks(document, chunking, encoder.count_tokens))
+        if progress:
+            progress(0)
     flat = [chunk for part in cut for chunk in part]
     first = store.next_row()
     vectors = encoder.encode_passages([chunk.content for chunk in flat], progress)
@@ -76,7 +82,8 @@ def add_documents(
         for name, value in (note or {}).items():
             store.set_state(db, name, value)
     follow(place, store)
-    _join_segments(place, manifest, store)
+    if join:
+        join_segments(place, manifest, store)
     empty = sum(not part for part in cut)
     return Change(generation, len(documents), len(updated), 0, empty, len(flat))
 
@@ -134,7 +141,7 @@ def write_segment(directory: Path, first: int, vectors: Matrix) -> Segment | Non
     return Segment(first, len(vectors), checksum(path))
 
 
-def _join_segments(place: Place, manifest: Manifest, store: DocumentStore) -> None:
+def join_segments(place: Place, manifest: Manifest, store: DocumentStore) -> None:
     """Many small vector files become one."""
     segments = store.segments()
     if len(segments) <= MAX_SEGMENTS:

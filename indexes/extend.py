@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 
 from indexes.build import Built, Progress, silent
-from indexes.changes import add_documents, follow
+from indexes.changes import add_documents, follow, join_segments
 from indexes.corpus import Document
 from indexes.documents import DocumentStore
 from indexes.durable import space_needed, sync_tree, write_atomic
@@ -29,7 +29,7 @@ from indexes.home import UNFINISHED, Home, Place
 from indexes.manifest import FORMAT, Manifest, read_manifest
 from indexes.readers.source import Report, Skipped, Source
 
-BATCH = 256
+BATCH = 128
 _CONSUMED, _BASE = "extension_consumed", "extension_base"
 
 
@@ -140,14 +140,16 @@ class _Extension:
                 fresh,
                 self.encoder,
                 note={_CONSUMED: done + len(batch)},
-                progress=self._within(done, len(batch), total),
+                progress=self._within(done, total),
+                join=False,
             )
             done += len(batch)
             self.progress("add", done, total)
+        join_segments(place, manifest, store)
         if not done:
             raise InvalidInput(f"{self.source.name} holds no document that could be read; nothing was published")
 
-    def _within(self, done: int, count: int, total: int | None) -> Callable[[int], None]:
+    def _within(self, done: int, total: int | None) -> Callable[[int], None]:
         """Progress within a batch, known only as that of its chunks: it counts as none of its documents."""
         return lambda _: self.progress("add", done, total)
 

@@ -157,7 +157,7 @@ class Runner:
         for tenant in self._tenants():
             store = self._store(tenant, held=True)
             store.prune(older=time.time() - self.settings.keep_days * 86_400, keep=self.settings.keep)
-            sweep(store.directory, {job.id for job in store.unfinished()})
+            sweep(store.directory, {job.id for job in store.unfinished()}, store.over)
 
     # --- a job ---
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -141,11 +142,11 @@ def check_space(place: Path, bounds: JobsConfig, coming: int = 0) -> None:
         )
 
 
-def sweep(directory: Path, living: set[str]) -> None:
-    """Remove what uploads that never ended, and jobs that are over, left behind."""
+def sweep(directory: Path, living: set[str], over: Callable[[str], bool]) -> None:
+    """Remove what jobs that are ``over`` left behind, and uploads of yesterday that never became one of the living."""
     if not directory.is_dir():
         return
     before = time.time() - _ABANDONED_SECONDS
     for path in directory.iterdir():
-        if path.is_dir() and path.name not in living and path.stat().st_mtime < before:
+        if path.is_dir() and path.name not in living and (over(path.name) or path.stat().st_mtime < before):
             shutil.rmtree(path, ignore_errors=True)

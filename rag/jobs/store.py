@@ -129,6 +129,11 @@ class JobStore:
         rows = self._all("SELECT body FROM job WHERE state IN ('running', 'queued') ORDER BY id")
         return [_decoder.decode(row[0]) for row in rows]
 
+    def over(self, job_id: str) -> bool:
+        """True for a job that is known and over."""
+        rows = self._all("SELECT body FROM job WHERE id = ?", (job_id,))
+        return bool(rows) and _decoder.decode(rows[0][0]).over
+
     def counts(self) -> dict[State, int]:
         rows = self._all("SELECT state, COUNT(*) FROM job GROUP BY state")
         return dict(rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from rag.errors import InvalidInput
 from rag.jobs.record import Job
-from rag.jobs.spool import Spool, safe_parts
+from rag.jobs.spool import Spool, safe_parts, sweep
 from rag.jobs.store import JobStore, TokenTaken
 from rag.jobs.turns import Turns
 from rag.jobs_table import JobsConfig
@@ -132,3 +133,13 @@ def test_who_leaves_the_line_holds_nobody_up() -> None:
     turns.give()
     turns.take(lambda: pytest.fail("the turn is free"))
     turns.give()
+
+
+def test_sweeping_leaves_what_is_needed(tmp_path: Path) -> None:
+    old = time.time() - 2 * 86_400
+    for name in ("over", "living", ".incoming-new", ".incoming-old"):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (old, old) if name != ".incoming-new" else None)
+    os.utime(tmp_path / "over")
+    sweep(tmp_path, {"living"}, lambda name: name == "over")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".incoming-new", "living"]
