@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from tempfile import TemporaryDirectory
 from types import FrameType
@@ -29,7 +29,6 @@ log = logging.getLogger(__name__)
 
 SHARED_METRICS = "PROMETHEUS_MULTIPROC_DIR"
 """Where prometheus-client keeps counts that several processes share, if the variable is set when it is imported."""
-_BACKLOG = 2048
 _SETTLED = 10.0
 """Seconds after which a process counts as well begun: if it dies later it is started again at once."""
 _LONGEST_PAUSE = 30.0
@@ -37,8 +36,11 @@ _GRACE = 15.0
 """Seconds beyond the drain in which a process may end by itself."""
 
 
-def listening(server: ServerConfig) -> socket.socket:
-    """A socket bound to the server's address and listening. Raises InvalidConfig where the address is not free."""
+def bound(server: ServerConfig) -> socket.socket:
+    """A socket bound to the server's address. Raises InvalidConfig where that is not free.
+
+    The first process that is up begins to listen: until then connections are refused, not left waiting.
+    """
     family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
     made = socket.socket(family, socket.SOCK_STREAM)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -49,7 +51,6 @@ def listening(server: ServerConfig) -> socket.socket:
         raise InvalidConfig(
             f"cannot listen on {server.host}:{server.port} ({error.strerror}); choose another"
         ) from error
-    made.listen(_BACKLOG)
     made.setblocking(False)
     return made
 
@@ -85,6 +86,7 @@ class Supervisor:
         self._workers: list[_Worker] = []
         self._stopping = threading.Event()
         self._wake_read, self._wake_write = self._context.Pipe(duplex=False)
+        self._up_read, self._up_write = self._context.Pipe(duplex=False)
 
     def run(self, announce: Callable[[str], None]) -> None:
         """Block until SIGINT or SIGTERM has been seen and all processes have ended."""
@@ -92,11 +94,15 @@ class Supervisor:
             signal.signal(ending, self._stop)
         for _ in range(self._settings.server.processes):
             self._workers.append(self._started(0.0))
-        host, port = self._socket.getsockname()[:2]
-        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        announce(f"Kvasir listens on {url} with {len(self._workers)} processes (OpenAPI: {url}/schema)")
+        said = False
         while not self._stopping.is_set():
-            wait([self._wake_read, *(worker.process.sentinel for worker in self._workers)], self._next_look())
+            sentinels = [worker.process.sentinel for worker in self._workers]
+            wait([self._wake_read, self._up_read, *sentinels], self._next_look())
+            while self._up_read.poll():
+                line = self._up_read.recv()
+                if not said:
+                    announce(line)
+                said = True
             self._replace_dead()
         self._end()
 
@@ -105,7 +111,7 @@ class Supervisor:
         self._wake_write.send(None)
 
     def _started(self, pause: float) -> _Worker:
-        process = self._context.Process(target=_serve, args=(self._settings, self._socket), name="kvasir-server")
+        process = self._context.Process(target=_serve, args=(self._settings, self._socket, self._up_write))
         process.start()
         return _Worker(process, time.monotonic(), pause)
 
@@ -153,17 +159,17 @@ def supervise(settings: Settings, announce: Callable[[str], None]) -> None:
     """Serve with several processes until SIGINT or SIGTERM. What they count for /metrics lies in one folder."""
     with TemporaryDirectory(prefix="kvasir-metrics-") as folder:
         os.environ.setdefault(SHARED_METRICS, folder)
-        Supervisor(settings, listening(settings.server)).run(announce)
+        Supervisor(settings, bound(settings.server)).run(announce)
 
 
-def _serve(settings: Settings, shared: socket.socket) -> None:
+def _serve(settings: Settings, shared: socket.socket, up: Connection) -> None:
     """What each process runs. It ends with its supervisor, however that one ends."""
     for ending in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ending, lambda *_: sys.exit(0))
     threading.Thread(target=_follow_parent, name="kvasir-parent", daemon=True).start()
     from api.serve import run
 
-    run(settings, lambda line: None, [shared])
+    run(settings, up.send, [shared])
 
 
 def _follow_parent() -> None:

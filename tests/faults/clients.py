@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 
 import httpx
 
@@ -44,6 +45,7 @@ class Writer:
                 response = client.post(self._documents, json={"documents": [{"id": doc_id, "text": text}]})
         except httpx.TransportError:
             self.ledger.lose_sight()
+            time.sleep(0.05)
             return
         if response.status_code == 200 or (version is None and response.status_code == 404):
             self.ledger.acknowledge(doc_id, version)
@@ -97,6 +99,7 @@ class Searcher:
                 try:
                     response = client.post(f"{self._url}/v1/search", json=asked)
                 except httpx.TransportError:
+                    time.sleep(0.05)
                     continue
                 if response.status_code == 200:
                     self.answered += 1

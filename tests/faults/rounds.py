@@ -1,7 +1,8 @@
 """``python -m tests.faults.rounds --rounds 50``: kill, recover, compare with what was acknowledged; a table at the end.
 
-Each round: two writers and a searcher at work, kill -9 of all server processes, of one of them or of Redis at a random
-moment, a little more work, then every document a writer ever touched is read and searched for.
+Each round: two writers, a sender of jobs and a searcher at work, kill -9 of all server processes, of one of them or of
+Redis at a random moment, a little more work. Then every document a writer ever touched is read and searched for, and
+the jobs that were taken on are done.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from indexes.home import Home
 from rag.encoders import SentenceEncoder
 from tests.fakes import ListSource
 from tests.faults.clients import COLLECTION, Searcher, Writer
+from tests.faults.jobs import Sender
 from tests.faults.stack import Stack
 from tests.rag.documents import small_documents
 
@@ -30,7 +32,10 @@ KINDS = ("server", "worker", "redis")
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What came of one fault. ``seconds`` until all was ready again; ``wrong`` should be empty."""
+    """What came of one fault. ``wrong`` should be empty.
+
+    jobs  taken on so far;  seconds  until all was ready again
+    """
 
     number: int
     kind: str
@@ -38,6 +43,7 @@ class Round:
     acknowledged: int
     unknown: int
     searches: int
+    jobs: int
     seconds: float
     wrong: Sequence[str]
 
@@ -48,12 +54,13 @@ def rounds(stack: Stack, number: int, seed: int) -> Iterator[Round]:
     kinds = [KINDS[n % len(KINDS)] for n in range(number)]
     chance.shuffle(kinds)
     writers, searcher = [Writer(stack.url, name) for name in ("fox", "owl")], Searcher(stack.url)
+    sender = Sender(stack.url)
     stack.wait_ready()
     for n, kind in enumerate(kinds, start=1):
         before = [(w.ledger.acknowledged, w.ledger.unknown) for w in writers]
         answered, moment = searcher.answered, chance.uniform(0.05, 2.0)
         stop = threading.Event()
-        works = [searcher.work, *(writer.work for writer in writers)]
+        works = [searcher.work, sender.work, *(writer.work for writer in writers)]
         threads = [threading.Thread(target=work, args=(stop, random.Random(chance.random()))) for work in works]
         for thread in threads:
             thread.start()
@@ -67,12 +74,15 @@ def rounds(stack: Stack, number: int, seed: int) -> Iterator[Round]:
             for thread in threads:
                 thread.join()
         wrong = [*searcher.wrong, *(said for w in writers for said in [*w.wrong, *w.check(stack.url)])]
+        wrong += [*sender.wrong, *sender.check()]
         searcher.wrong.clear()
+        sender.wrong.clear()
         for writer in writers:
             writer.wrong.clear()
         acknowledged = sum(w.ledger.acknowledged - old for w, (old, _) in zip(writers, before, strict=True))
         unknown = sum(w.ledger.unknown - old for w, (_, old) in zip(writers, before, strict=True))
-        yield Round(n, kind, moment, acknowledged, unknown, searcher.answered - answered, seconds, wrong)
+        searches = searcher.answered - answered
+        yield Round(n, kind, moment, acknowledged, unknown, searches, len(sender.jobs), seconds, wrong)
 
 
 def make_home(root: Path) -> None:
@@ -99,8 +109,8 @@ def main() -> None:
                 done.append(one)
                 print(
                     f"{one.number:3} {one.kind:7} at {one.moment:4.2f} s  acknowledged {one.acknowledged:4}"
-                    f"  unknown {one.unknown:3}  searches {one.searches:5}  ready after {one.seconds:5.1f} s"
-                    f"  {'; '.join(one.wrong[:3]) or 'sound'}",
+                    f"  unknown {one.unknown:3}  searches {one.searches:5}  jobs {one.jobs:3}"
+                    f"  ready after {one.seconds:5.1f} s  {'; '.join(one.wrong[:3]) or 'sound'}",
                     flush=True,
                 )
                 if chosen.minutes and time.monotonic() - started > 60 * chosen.minutes:

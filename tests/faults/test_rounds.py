@@ -26,6 +26,7 @@ def test_what_was_acknowledged_is_kept_and_what_was_deleted_stays_away(small_hom
     assert [one.wrong for one in done] == [[], [], []], log
     assert sorted(one.kind for one in done) == sorted(KINDS)
     assert sum(one.acknowledged for one in done) > 0
+    assert done[-1].jobs > 0
 
 
 def test_the_ledger_tells_loss_from_return_and_forgives_what_nobody_knows() -> None:
