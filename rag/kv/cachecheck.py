@@ -12,6 +12,7 @@ from rag.kv.capture import read_chunks
 from rag.kv.compose import Composed, compose
 from rag.kv.modes import Mode, parse_mode
 from rag.kv.plan import Chunk, Ids
+from rag.kv.recompute import Watch
 from rag.kv.reference import Reference, apart
 from rag.kv.states import ChunkStates
 from rag.runtime.meter import Meter
@@ -128,9 +129,11 @@ class Bench:
     def read(self, rows: Sequence[Ids], prefix: ChunkStates | None = None) -> list[ChunkStates]:
         return read_chunks(self.model, rows, Meter(), prefix=prefix, on="model")
 
-    def compose(self, prefix: ChunkStates | Ids, chunks: Sequence[Chunk], mode: str | Mode) -> Composed:
+    def compose(
+        self, prefix: ChunkStates | Ids, chunks: Sequence[Chunk], mode: str | Mode, *, watch: Watch | None = None
+    ) -> Composed:
         chosen = parse_mode(mode) if isinstance(mode, str) else mode
-        return compose(self.model, prefix, chunks, chosen, Meter(), room=len(self.suffix))
+        return compose(self.model, prefix, chunks, chosen, Meter(), room=len(self.suffix), watch=watch)
 
     def logits(self, prefix: ChunkStates | Ids, chunks: Sequence[Chunk], mode: str | Mode) -> torch.Tensor:
         """Of the suffix behind them."""

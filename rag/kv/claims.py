@@ -7,7 +7,6 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from rag.kv.ape import shared_positions, shift
-from rag.kv.attended import read_variants
 from rag.kv.behind import attention_behind
 from rag.kv.cachecheck import Bench, difference
 from rag.kv.modes import Mode
@@ -15,6 +14,7 @@ from rag.kv.recompute import recompute
 from rag.kv.reference import States, apart, stored
 from rag.kv.rope import angles, rotated
 from rag.kv.states import ChunkStates
+from rag.kv.variant_claims import choice, context, in_place
 from rag.runtime.keyvalues import KeyValues
 from rag.runtime.meter import Meter
 from rag.runtime.prompt import Prompt, Segment
@@ -119,14 +119,6 @@ def odd(b: Bench) -> None:
     b.agree("chunks not cached: independent", b.logits(b.head, b.rows, "independent"), b.full(b.head, *b.rows))
 
 
-def context(b: Bench) -> None:
-    """Chunks that were read behind other chunks fit exactly behind the same ones."""
-    variants = read_variants(b.model, b.rows, Meter(), prefix=b.prefix)
-    full = b.full(b.head, *b.rows)
-    for mode in ("prefix", "independent", "craft"):
-        b.agree(f"read behind the same chunks: {mode} = full prefill", b.logits(b.prefix, variants, mode), full)
-
-
 def consumers(b: Bench) -> None:
     """Attention and answers behind cached states are those behind the prompt."""
     import torch
@@ -161,7 +153,17 @@ def divergence_falls(b: Bench, prompts: int) -> None:
     b.note("blend: the larger the share, the less divergence", UPWARD, rise / max(sums))
 
 
-CLAIMS: tuple[Callable[[Bench], None], ...] = (reading, moving, ends, parallel, odd, context, consumers)
+CLAIMS: tuple[Callable[[Bench], None], ...] = (
+    reading,
+    moving,
+    ends,
+    parallel,
+    odd,
+    context,
+    in_place,
+    choice,
+    consumers,
+)
 
 
 def _prefilled(b: Bench, ids: Sequence[int]) -> KeyValues:

@@ -26,7 +26,7 @@ from rag.errors import CacheUnavailable, InvalidConfig, InvalidInput
 from rag.kv.warm import warm
 from rag.runtime.meter import Meter
 from rag.runtime.reader import Reader
-from rag.values import Query, StageReport
+from rag.values import Hit, Query, Ranking, ScoreKind, StageReport
 from tests.eval.conftest import write_beir
 from tests.eval.test_cli import run as kvasir_eval
 from tests.fakes import ListSource
@@ -81,6 +81,12 @@ def chunks_of(engine: Engine) -> list[Any]:
     return [chunk for part in engine.collection("isles").snapshot().store.iterate_chunks() for _, chunk in part]
 
 
+def all_of(engine: Engine) -> Ranking:
+    """Every chunk, in the order of the collection."""
+    hits = tuple(Hit(chunk, -float(i)) for i, chunk in enumerate(chunks_of(engine)))
+    return Ranking(hits, ScoreKind.RANK, StageReport("given", n_out=len(hits)))
+
+
 # --- warm ---
 
 
@@ -111,11 +117,7 @@ def test_a_reranker_finds_what_was_read_for_it(kind: str) -> None:
         return found
 
     library.find = watched  # type: ignore[method-assign]
-    from rag.values import Hit, Ranking, ScoreKind, StageReport
-
-    hits = tuple(Hit(chunk, -float(i)) for i, chunk in enumerate(chunks_of(engine)))
-    ranking = Ranking(hits, ScoreKind.RANK, StageReport("given", n_out=len(hits)))
-    report = engine.reranker(kind).rerank(Query(QUERY), ranking).report
+    report = engine.reranker(kind).rerank(Query(QUERY), all_of(engine)).report
     assert looked_up
     assert (report.cache_mode, report.reused > 0) == ("independent", True)
 
@@ -216,6 +218,28 @@ def test_verify_finds_a_flipped_bit_and_values_of_other_weights(home: Path, monk
     cache.put(replace(states, keys=states.keys.flip(2).clone()))
     found = said("verify", code=1)
     assert found["wrong"] == [cache.key(one)]
+
+
+def test_variants_are_counted_audited_and_forgotten_with_a_document(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KVASIR_CACHE__MODE", "craft")
+    assert said("stats")["variants"] == 0
+    engine = engine_here()
+    cold, warm = (engine.reranker("icr").rerank(Query(QUERY), all_of(engine)).report for _ in range(2))
+    assert warm.tokens < cold.tokens
+    variants = said("stats")["variants"]
+    assert variants == len(chunks_of(engine)) - 1 > 0  # all but the first of the prompt
+    assert f"{variants} values are variants" in kvasir("cache", "stats")
+    found = said("verify")
+    assert (found["variants"], found["apart"], found["passed"]) == (variants, 0, True)
+    file = next(path for path in home.glob("chunk_states/*/kv1*i0") if path.is_file())
+    file.write_bytes(file.read_bytes()[:-1])
+    assert len(said("verify", code=1)["damaged"]) == 1
+    deleted = json.loads(kvasir("collections", "delete", "isles", *[doc.id for doc in DOCUMENTS], "--json"))
+    assert (deleted["cache_trouble"], said("stats")["variants"]) == ("", 0)
+    monkeypatch.setenv("KVASIR_CACHE__VARIANTS", "0")
+    assert engine_here().caching.library().slots is None
 
 
 def test_drop_deletes_a_collections_states_or_all() -> None:

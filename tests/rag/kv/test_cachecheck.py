@@ -11,17 +11,19 @@ import torch
 from typer.testing import CliRunner
 
 from rag.cli import app
-from rag.kv import capture, compose, recompute
+from rag.kv import capture, compose, recompute, variant_claims
 from rag.kv.cachecheck import CacheReport, verify
+from rag.kv.craft import share
+from rag.kv.in_place import InPlace
 from rag.kv.layer import projected
 from rag.kv.modes import Mode
 from rag.kv.plan import Piece
-from rag.kv.rope import angles, rotate_in_place
+from rag.kv.rope import angles, rotate_in_place, rotated
 from tests.rag.kv.models import model_of
 from tests.tiny_models import FAMILIES, ROPES, one_thread, saved
 
 __all__ = ["one_thread"]
-CLAIMS = 49
+CLAIMS = 56
 
 
 def failed(report: CacheReport) -> list[str]:
@@ -83,6 +85,22 @@ def _scaled_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compose, "angles", scaled)
 
 
+def _kept_as_rotated(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = InPlace.__call__
+
+    def turned(self: InPlace, layer: int, query: Any, key: Any, value: Any, states: Any) -> None:
+        honest(self, layer, query, rotated(key, angles(self._model, torch.tensor(self._active))), value, states)
+
+    monkeypatch.setattr(InPlace, "__call__", turned)
+
+
+def _the_farthest_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def farthest(contexts: Any, before: Any, front: str) -> int:
+        return max(range(len(contexts)), key=lambda at: share(contexts[at], before, front))
+
+    monkeypatch.setattr(variant_claims, "choose", farthest)
+
+
 @pytest.mark.parametrize(
     ("family", "rope", "fault", "found_by"),
     [
@@ -91,6 +109,8 @@ def _scaled_twice(monkeypatch: pytest.MonkeyPatch) -> None:
         ("qwen2", "default", _mask_of_the_last_places, "link-4 = a forward with its tokens twice"),
         ("qwen3", "default", _keys_before_their_norm, "raw keys where they were read: bits"),
         ("qwen3", "yarn", _scaled_twice, "cached prefix = one forward"),
+        ("llama", "default", _kept_as_rotated, "read where they stand = the full prefill's states"),
+        ("mistral", "default", _the_farthest_is_chosen, "chosen for another's place"),
     ],
 )
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

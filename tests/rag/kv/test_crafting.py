@@ -14,6 +14,7 @@ from rag.kv.attended import read_variants
 from rag.kv.compose import compose
 from rag.kv.craft import Between, Context, cfo, share, wanting
 from rag.kv.disk import DiskStore
+from rag.kv.forgetting import forget_beginnings
 from rag.kv.in_place import InPlace
 from rag.kv.key import token_hash
 from rag.kv.library import ChunkLibrary
@@ -285,3 +286,77 @@ def test_threads_that_meet_on_a_cold_list_read_it_in_place_once() -> None:
         np.testing.assert_allclose(attention, found[0][0], atol=1e-5)
     once = len(P1) + len(P2) + len(P3)
     assert sum(meter.prefill for _, meter in found) == once + 4 * beside([P1, P2, P3])
+
+
+# --- stores that fail ---
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    with RedisServer() as running:
+        yield running
+
+
+def test_a_redis_that_dies_in_between_leaves_the_models_own_answer_and_is_reported(server: RedisServer) -> None:
+    reader, meter = reader_of(RedisStore(server.url, timeout=1)), Meter()
+    asked(reader, [P1, P2, P3])
+    server.stop()
+    np.testing.assert_allclose(asked(reader, [P1, P2, P3], meter), own(reader, [P1, P2, P3]), atol=1e-5)
+    assert "Redis" in meter.reuse.trouble
+    assert "127.0.0.1" not in meter.reuse.trouble
+    assert meter.prefill == len(P1) + len(P2) + len(P3) + beside([P1, P2, P3])
+
+
+@pytest.mark.parametrize("kind", ["c0", "i0"])
+def test_a_flipped_variant_or_entry_is_read_anew_and_then_there(server: RedisServer, kind: str) -> None:
+    reader, client = reader_of(RedisStore(server.url, timeout=5)), server.raw()
+    asked(reader, [P1, P2, P3])
+    wanted = own(reader, [P1, P2, P3])
+    for name in client.keys(f"kv1:*:{kind}"):
+        client.setrange(name, client.strlen(name) - 70, b"\xff\x00\xff\x00")
+    damaged, after = Meter(), Meter()
+    np.testing.assert_allclose(asked(reader, [P1, P2, P3], damaged), wanted, atol=1e-5)
+    assert "checksum" in damaged.reuse.trouble
+    assert damaged.prefill == len(P2) + len(P3) + beside([P1, P2, P3])
+    np.testing.assert_allclose(asked(reader, [P1, P2, P3], after), wanted, atol=1e-5)
+    assert (after.prefill, after.reuse.trouble) == (beside([P1, P2, P3]), "")
+
+
+def test_processes_that_make_variants_of_the_same_passages_at_once_are_never_wrong(server: RedisServer) -> None:
+    lists = [
+        [P1, P2],
+        [P3, P2],
+        [P4, P2],
+        [P1, P2],
+    ]  # no context of P2 overlaps another: each answer is the model's own
+    readers = [
+        reader_of(TieredStore([MemoryStore(LARGE), RedisStore(server.url, timeout=10)]), variants=4) for _ in lists
+    ]
+    wanted = [own(readers[0], one) for one in lists]
+    together = Barrier(len(lists))
+
+    def ask(at: int) -> np.ndarray:
+        together.wait()
+        return asked(readers[at], lists[at])
+
+    with ThreadPoolExecutor(len(lists)) as threads:
+        found = list(threads.map(ask, range(len(lists))))
+    for _ in ("as they are", "mended"):
+        found += [asked(reader, one) for reader, one in zip(readers, lists, strict=True)]
+    for at, attention in enumerate(found):
+        np.testing.assert_allclose(attention, wanted[at % len(lists)], atol=1e-5)
+    meter = Meter()
+    for one in lists:
+        asked(readers[0], one, meter)
+    assert meter.prefill == sum(map(beside, lists))
+
+
+def test_a_passage_that_is_forgotten_takes_what_was_read_behind_it(store: ChunkCacheStore) -> None:
+    reader, meter = reader_of(store), Meter()
+    asked(reader, [P1, P2, P3])
+    asked(reader, [P4, P3])
+    forget_beginnings(store, [P2])
+    assert contexts(reader, P2) == {}
+    assert [one.before for one in contexts(reader, P3).values()] == [names(P4)]
+    asked(reader, [P1, P2], meter)
+    assert meter.prefill == len(P2) + beside([P1, P2])
