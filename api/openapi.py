@@ -31,7 +31,7 @@ _EVENT = {
     "type": "object",
     "required": ["event", "data"],
     "properties": {
-        "event": {"enum": ["sources", "token", "citations", "answer", "usage", "done", "error"]},
+        "event": {"enum": ["sources", "selection", "token", "citations", "answer", "usage", "done", "error"]},
         "data": {"type": "string", "contentMediaType": "application/json"},
     },
 }

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import re
+import shutil
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
+from rag.config import BUILT_IN, CacheConfig, ModelConfig, PipelineConfig
+from tests.api.conftest import MakeEngine, Serving
 from tests.playground.conftest import Opened
+from tests.tiny_models import one_thread, saved
+
+__all__ = ["one_thread"]
 
 DONE = re.compile(r" in [\d.,]+ m?s")
 
@@ -181,3 +188,25 @@ def test_the_address_holds_the_question_and_back_goes_back(opened: Opened) -> No
     page.go_back()
     expect(page.get_by_label("Question or query")).to_have_value("tides")
     expect(page.locator(".card").first).to_contain_text("Tides")
+
+
+def test_what_came_from_the_cache_is_what_the_trace_says(
+    opened: Opened, shown_home: Path, tmp_path: Path, make_engine: MakeEngine, serving: Serving
+) -> None:
+    engine = make_engine(
+        Path(shutil.copytree(shown_home, tmp_path / "home")),
+        model=ModelConfig(name=str(saved("llama")), device="cpu", dtype="float32"),
+        cache=CacheConfig(mode="link-4", scheme="fp32"),
+        pipelines=BUILT_IN | {"read": PipelineConfig(retrieve=("bm25",), rerank="icr")},
+    )
+    asked = {"collection": "demo", "query": "what pumps blood?", "pipeline": "read", "k": 30}
+    with serving(engine) as running:
+        _, second = (httpx.post(f"{running.url}/v1/search", json=asked, timeout=60).json()["trace"] for _ in range(2))
+        page = opened(running.url, q="what pumps blood?", m="search", c="demo", p="read")
+        status(page).to_have_text(DONE)
+        reused = second["stages"][-1]["reused"]
+        assert reused > 0
+        expect(page.get_by_text(f"From the cache: rerank reused {reused} tokens (link-4)")).to_be_visible()
+        row = page.get_by_role("table", name="Time and tokens by stage").locator("tbody tr", has_text="rerank")
+        expect(row).to_contain_text(f"{reused} cached")
+        page.close()

@@ -101,7 +101,7 @@ function tools(hits, cards, attend) {
     try {
       const found = await attend(hits.slice(0, 10));
       for (const one of found) cards.get(one.id)?.attended(one.tokens || []);
-      show(said, "Darker words added more to a passage's score.");
+      show(said, "The stronger its colour, the more a word added to the score of its passage.");
     } catch (error) {
       show(said, error.name === "AbortError" ? "" : `${error.message} ${error.todo || ""}`);
       button.disabled = false;
@@ -134,10 +134,12 @@ function heated(word, most) {
   return [space, el("span", { class: `heat heat-${level}`, title: `adds ${figure(word.score)}` }, word.text.trim())];
 }
 
+const bare = (text) => text.trim().replace(/^\p{P}+(?=.)|(?<=.)\p{P}+$/gu, "");
+
 function looked(words) {
   const best = [...words].filter((word) => word.score > 0).sort((a, b) => b.score - a.score).slice(0, 5);
   if (!best.length) return "The model looked at no word of this passage more than it would for an empty question.";
-  return `Most attended: ${best.map((word) => `${word.text.trim()} (${figure(word.score)})`).join(", ")}`;
+  return `Most attended: ${best.map((word) => `${bare(word.text)} (${figure(word.score)})`).join(", ")}`;
 }
 
 /** Arrow keys, Home and End move between cards. */
