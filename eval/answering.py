@@ -20,7 +20,7 @@ from eval.machine import command, commit, hardware, peak_memory_mb, versions
 from eval.made_by import made_by
 from eval.run import percentiles
 from eval.running import AT_ONCE, Running
-from eval.subject import check_served, state_of
+from eval.subject import check_served, served_by
 from eval.tuning.record import records, refuse_tuned
 from indexes.readers.beir import Beir
 from rag.assemble import Engine
@@ -185,7 +185,7 @@ def run_answers(
         with running.server() as server:
             name = check_served(server, dataset, collection)
             chosen = {"name": pipeline, **overrides}
-            by = {"url": server.url, "collection": state_of(server, name), "pipeline": chosen}
+            by = served_by(server, name, pipeline, chosen)
             return answered(from_server(server, name, chosen), by, server.url)
     indexed = index(engine, dataset, collection)
     by = made_by(engine, indexed, settings.pipeline(pipeline, overrides))

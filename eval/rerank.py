@@ -16,7 +16,7 @@ from eval.commands import shown, writable, write_result
 from eval.machine import command, commit, hardware, peak_memory_mb, versions
 from eval.measures import Scores, parse_measures
 from eval.measures import score as measured
-from eval.run import percentiles
+from eval.run import Work, percentiles
 from eval.systems import result
 from eval.trec import Qrels, Run, Scored, format_run, parse_run
 from indexes.durable import write_atomic
@@ -81,6 +81,8 @@ class RerankReport:
             "judged_queries": len(self.lists.qrels),
             "metrics": {"given": dict(self.before.values), "reranked": dict(self.after.values)},
             "latency_ms": percentiles(seconds),
+            "stages_latency_ms": {stage: percentiles(times) for stage, times in self._stages().items()},
+            "cache_share": round(self._cache_share(), 4),
             "forward_passes": _mean_and_total([report.passes for report in reports]),
             "prefill_tokens": _mean_and_total([report.tokens for report in reports]),
             "decoded_tokens": _mean_and_total([report.decoded for report in reports]),
@@ -100,16 +102,13 @@ class RerankReport:
     def result(self) -> dict[str, Any]:
         """The content of a result file: the new order's."""
         said = self.as_json()
-        stages: dict[str, list[float]] = {}
-        for report in self.reranked.reports:
-            stages.setdefault(report.stage, []).append(1e3 * report.seconds)
         work = {
             name: said[name]["mean"] for name in ("prefill_tokens", "decoded_tokens", "reused_tokens", "forward_passes")
         }
         summary = said | {
             "pipeline": " ".join(filter(None, (self.reranker, self.model))),
             "metrics": dict(self.after.values),
-            "stages_ms": {stage: round(sum(times) / len(times), 3) for stage, times in stages.items()},
+            "stages_ms": {stage: round(1e3 * sum(times) / len(times), 3) for stage, times in self._stages().items()},
             "work": work,
         }
         return result(
@@ -120,6 +119,20 @@ class RerankReport:
             scores=self.after,
             seconds=dict(zip(self.reranked.run, self.reranked.seconds, strict=True)),
         )
+
+    def _stages(self) -> dict[str, list[float]]:
+        """Stage to its seconds in each query."""
+        stages: dict[str, list[float]] = {}
+        for report in self.reranked.reports:
+            stages.setdefault(report.stage, []).append(report.seconds)
+        return stages
+
+    def _cache_share(self) -> float:
+        """Share of the tokens that the model had to read that came from the cache, 0 where it read none."""
+        work = Work()
+        for report in self.reranked.reports:
+            work.add(report)
+        return work.cache_share
 
     def notes(self) -> list[str]:
         """Everything that a reader of the figures has to know."""
@@ -255,6 +268,9 @@ def show(report: RerankReport, console: Console) -> None:
     for key in ("forward_passes", "prefill_tokens", "decoded_tokens", "reused_tokens"):
         if said[key]["total"]:
             table.add_row(f"{key.replace('_', ' ')} a query", "", f"{said[key]['mean']:.1f}")
+    if said["reused_tokens"]["total"]:
+        table.add_row("from the cache", "", f"{said['cache_share']:.0%}")
+    table.add_row("peak memory", "", f"{said['peak_memory_mb']:.0f} MiB")
     table.add_row("degraded", "", f"{said['degraded_share']:.0%}")
     console.print(table)
     console.print(f"{said['queries']} queries reranked, {said['judged_queries']} judged", soft_wrap=True)

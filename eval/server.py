@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 import msgspec
 
-from eval.wire import SentDocument, SentPage, SentProblem, SentStatus
+from eval.wire import SentDocument, SentPage, SentPipelines, SentProblem, SentStatus
 from rag.errors import CollectionNotFound, InvalidInput, KvasirError, PipelineNotFound
 
 KEY = "KVASIR_API_KEY"
@@ -66,6 +66,9 @@ class Server:
         if sent.problem:
             raise ServerUnavailable(f"collection {collection!r} of {self.url} is damaged: {sent.problem}")
         return sent
+
+    def pipelines(self) -> SentPipelines:
+        return self._asked("GET", "/v1/pipelines", SentPipelines)[0]
 
     def document_ids(self, collection: str) -> Iterator[str]:
         """Ids of all documents, ascending, read page by page."""

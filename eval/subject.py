@@ -95,16 +95,14 @@ def on_server(
     search = through_server(server, name, chosen)
     probe = search(FIRST, fetch)
     return Subject(
-        pipeline=pipeline or "the server's default",
+        pipeline=pipeline or server.pipelines().search,
         indexed=indexed,
         search=search,
         fetch=fetch,
         candidates=chosen.get("depth"),
         unknown=unknown,
         made_by={
-            "url": server.url,
-            "collection": state_of(server, name),
-            "pipeline": chosen,
+            **served_by(server, name, pipeline or server.pipelines().search, chosen),
             "first": [[one.doc_id, one.score] for one in probe.documents],
             "stages": [report.stage for report in probe.reports],
             "fetch": fetch,
@@ -143,6 +141,12 @@ def state_of(server: Server, name: str) -> list[Any]:
     """What tells one state of a server's collection from another."""
     status = server.status(name)
     return [status.name, status.version, status.generation, status.documents, status.chunks, status.encoder]
+
+
+def served_by(server: Server, collection: str, pipeline: str, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes a server's rows, as far as it shows that: the collection's state and the pipeline's stages."""
+    shown = [one for one in server.pipelines().pipelines if one.get("name") == pipeline]
+    return {"url": server.url, "collection": state_of(server, collection), "pipeline": dict(chosen), "shown": shown}
 
 
 def through_server(server: Server, collection: str, pipeline: Mapping[str, Any]) -> Search:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from msgspec import Struct, field
 
@@ -89,6 +90,14 @@ class SentStatus(Struct):
     chunks: int | None
     encoder: str | None
     problem: str = ""
+
+
+class SentPipelines(Struct):
+    """The pipelines as far as a server shows them, and which ones requests without a name get."""
+
+    pipelines: list[dict[str, Any]]
+    search: str
+    answer: str
 
 
 class SentEntry(Struct):

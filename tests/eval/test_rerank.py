@@ -38,6 +38,12 @@ SCHEMA = an_object(
         "decoded_tokens": COUNTED,
         "reused_tokens": COUNTED,
         "cache_mode": {"type": "string"},
+        "stages_latency_ms": {
+            "type": "object",
+            "additionalProperties": an_object({"p50": NUMBER, "p95": NUMBER}),
+            "minProperties": 1,
+        },
+        "cache_share": {"type": "number", "minimum": 0, "maximum": 1},
         "recomputed_share": {"type": "number", "minimum": 0},
         "peak_mb": NUMBER,
         "degraded_share": {"type": "number", "minimum": 0, "maximum": 1},
