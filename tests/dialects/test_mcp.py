@@ -21,6 +21,7 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 
+from api.account import Account
 from api.mcp.bounds import fitted
 from rag.assemble import Engine
 from rag.config import ModelConfig
@@ -157,6 +158,21 @@ def test_a_tool_that_is_not_there_is_an_error_of_the_protocol(url: str) -> None:
 
     for mode in GENERATIONS:
         through(url, refused, mode)
+
+
+def test_a_request_has_an_account_like_all_others(
+    dialect_engine: Engine, serving: Serving, make_engine: MakeEngine
+) -> None:
+    seen: list[Account] = []
+    with serving(make_engine(dialect_engine.home.root)) as running:
+        app: Any = running.config.app
+        app.state.service.accounts.readers.append(seen.append)
+        called(running.url, "search", query="light")
+        called(running.url, "search", query="light", collection="nowhere")
+    assert {account.route for account in seen} == {"/mcp"}
+    good = next(account for account in seen if account.reports)
+    assert (good.collection, good.query, good.error) == ("demo", "light", "")
+    assert [account.error for account in seen if account.error] == ["collection_not_found"]
 
 
 # --- bounds ---
