@@ -249,6 +249,8 @@ def test_a_key_is_needed_where_there_are_keys_and_shows_its_collections_only(
 
     with serving(engine) as running:
         assert httpx.post(f"{running.url}/mcp", json=_INITIALIZE, headers=_ACCEPT).status_code == 401
+        page = _ACCEPT | {"authorization": f"Bearer {secret}", "origin": "http://evil.example"}
+        assert httpx.post(f"{running.url}/mcp", json=_INITIALIZE, headers=page).status_code == 403
         assert asyncio.run(listed(running.url)).structured_content["collections"] == []
 
 
