@@ -6,6 +6,7 @@ import hashlib
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,22 +20,28 @@ _STAMP = "requirements.hash"
 
 def python_of(group: str) -> Path:
     """The Python of the group's environment, made now if it is not there. Skips the test where it cannot be made."""
-    wanted = HERE / f"group_{group}.txt"
+    if trouble := ready(HERE / f"group_{group}.txt", KEPT / group):
+        pytest.skip(trouble)
+    return KEPT / group / "bin" / "python"
+
+
+@cache
+def ready(wanted: Path, place: Path) -> str:
+    """Why there is no environment at ``place`` with what the file wants, "" where there is. Tried once a session."""
     digest = hashlib.sha256(wanted.read_bytes() + sys.version.encode()).hexdigest()
-    place = KEPT / group
-    KEPT.mkdir(exist_ok=True)
-    with FileLock(KEPT / f"{group}.lock"):
-        if _read(place / _STAMP) != digest:
-            _make(place, wanted)
-            (place / _STAMP).write_text(digest)
-    return place / "bin" / "python"
+    stamp = place / _STAMP
+    place.parent.mkdir(exist_ok=True)
+    with FileLock(place.with_suffix(".lock")):
+        if stamp.is_file() and stamp.read_text() == digest:
+            return ""
+        if trouble := _make(place, wanted):
+            return trouble
+        stamp.write_text(digest)
+    return ""
 
 
-def _read(path: Path) -> str:
-    return path.read_text() if path.is_file() else ""
-
-
-def _make(place: Path, wanted: Path) -> None:
+def _make(place: Path, wanted: Path) -> str:
+    """What went wrong, "" for nothing."""
     shutil.rmtree(place, ignore_errors=True)
     uv = [sys.executable, "-m", "uv"]
     steps = (
@@ -45,6 +52,7 @@ def _make(place: Path, wanted: Path) -> None:
         try:
             done = subprocess.run(step, capture_output=True, text=True, timeout=_SECONDS, check=False)
         except subprocess.TimeoutExpired:
-            pytest.skip(f"the clients of {wanted.name} were not installed in {_SECONDS} s")
+            return f"the clients of {wanted.name} were not installed in {_SECONDS} s"
         if done.returncode:
-            pytest.skip(f"the clients of {wanted.name} cannot be installed: {done.stderr.strip()[-500:]}")
+            return f"the clients of {wanted.name} cannot be installed: {done.stderr.strip()[-500:]}"
+    return ""
