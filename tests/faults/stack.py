@@ -16,7 +16,7 @@ import psutil
 from eval.bench.server import free_port
 from tests.redis_server import RedisServer
 
-PATIENCE = 180.0
+PATIENCE = 300.0
 """Seconds in which everything has to be ready again."""
 
 
@@ -46,17 +46,18 @@ class Stack:
 
     def wait_ready(self) -> float:
         """Seconds until the server has said eight times in a row that it is ready. Raises AssertionError."""
-        started, in_a_row = time.monotonic(), 0
+        started, in_a_row, said = time.monotonic(), 0, "nothing"
         while time.monotonic() - started < PATIENCE:
             try:
                 ready = httpx.get(f"{self.url}/ready", timeout=10)
                 in_a_row = in_a_row + 1 if ready.status_code == 200 and ready.json()["status"] == "ready" else 0
-            except httpx.TransportError:
-                in_a_row = 0
+                said = ready.text
+            except httpx.TransportError as error:
+                in_a_row, said = 0, repr(error)
             if in_a_row == 8:
                 return time.monotonic() - started
             time.sleep(0.05)
-        raise AssertionError(f"not ready {PATIENCE:.0f} s after the fault")
+        raise AssertionError(f"not ready {PATIENCE:.0f} s after the fault; it said: {said}")
 
     def fault(self, kind: str, chance: random.Random) -> None:
         """Kill -9: ``server`` all of its processes at once, ``worker`` one of the two, ``redis`` that. Then, like a
