@@ -237,15 +237,19 @@ class Batching(Generic[Item, Result]):
                 request.done.set()
 
 
+_counting_threads = threading.Lock()
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """torch computes in this thread with this thread alone; others keep what they have."""
     import torch
 
-    usual = torch.get_num_threads()  # asked first: else torch would set the thread's number at its first use
-    torch.set_num_threads(1)
-    # The number is also what threads to come begin with. Only a call from another thread puts that back.
-    restoring = threading.Thread(target=torch.set_num_threads, args=(usual,))
-    restoring.start()
-    restoring.join()
+    with _counting_threads:
+        usual = torch.get_num_threads()  # asked first: else torch would set the thread's number at its first use
+        torch.set_num_threads(1)
+        # The number is also what threads to come begin with. Only a call from another thread puts that back.
+        restoring = threading.Thread(target=torch.set_num_threads, args=(usual,))
+        restoring.start()
+        restoring.join()
     yield

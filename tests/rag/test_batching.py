@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rag import batching
-from rag.batching import LARGEST, PADDING, Batching, lending
+from rag.batching import LARGEST, PADDING, Batching, lending, one_thread
 from rag.errors import InvalidInput, Overloaded
 from rag.runtime.meter import Cancelled, Limits, Meter, OutOfBudget
 
@@ -198,3 +198,27 @@ def test_nothing_asked_nothing_computed() -> None:
     compute = Doubling()
     assert Batching(compute).run([], []) == []
     assert compute.passes == []
+
+
+def test_lanes_have_one_thread_each_and_take_none_from_others() -> None:
+    """However many begin at once: a thread that comes later computes with as many as before."""
+    import torch
+
+    all_here = threading.Barrier(8, timeout=20)
+
+    def lane(_: int) -> int:
+        all_here.wait()
+        with one_thread():
+            return torch.get_num_threads()
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        for _ in range(20):
+            with ThreadPoolExecutor(8) as pool:
+                assert list(pool.map(lane, range(8))) == [1] * 8
+            with ThreadPoolExecutor(1) as pool:
+                assert pool.submit(torch.get_num_threads).result() == 3
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
