@@ -214,7 +214,7 @@ def test_lanes_have_one_thread_each_and_take_none_from_others() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        for _ in range(20):
+        for _ in range(6):
             with ThreadPoolExecutor(8) as pool:
                 assert list(pool.map(lane, range(8))) == [1] * 8
             with ThreadPoolExecutor(1) as pool:
