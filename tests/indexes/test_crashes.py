@@ -227,7 +227,7 @@ def test_a_killed_extension_leaves_the_old_version_serving_and_goes_on_where_it_
     assert everywhere(collection) == ({d.id for d in documents(20)},) * 3
     shelf.encoder.encoded.clear()
     built = extend(shelf.home, "c", ListSource(more()), shelf.encoder)
-    assert (built.resumed, built.place.version) == (encoded > 0, 2)
+    assert (built.resumed, built.place.version, built.skipped) == (encoded > 0, 2, ())
     assert len(shelf.encoder.encoded) == N - 15 - encoded
     assert everywhere(collection) == ({d.id for d in documents(N)},) * 3
     texts = {document.id: document.text for document in [*documents(20), *more()]}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from filelock import FileLock
 from litestar.testing import TestClient
 
 from api.app import create_app
@@ -130,6 +131,24 @@ def test_two_runners_share_the_jobs_of_a_home(home: Path, make_engine: MakeEngin
     for n in range(3):
         listed = engine.collection(f"c{n}").snapshot().store.list_documents()
         assert [row[0] for row in listed] == [f"{n}", f"{n + 3}"]
+
+
+def test_a_job_that_another_process_holds_is_left_to_it(home: Path, make_engine: MakeEngine) -> None:
+    job = sent(home, ["a"], "c")
+    store = JobStore(home / "jobs")
+    engine = make_engine(home)
+    runner = Runner(engine, Views(engine))
+    lock = FileLock(home / "jobs" / f"{job.id}.lock")
+    lock.acquire()
+    runner.start()
+    try:
+        time.sleep(1.2)
+        assert store.get(job.id).state == "queued"
+        lock.release()
+        assert until_over(store, [job])[0].state == "done"
+    finally:
+        runner.close()
+        store.close()
 
 
 def test_a_job_that_ends_the_server_every_time_is_given_up(home: Path, make_engine: MakeEngine) -> None:
