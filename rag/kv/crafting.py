@@ -40,6 +40,7 @@ class Crafting:
 
     What comes first decides what is kept: answers depend on the prompts before. The first answer of a list whose
     passages were all read in place is the model's own, and so is a second, to the rounding of the storage scheme.
+    What calibration measures of craft is without variants.
     """
 
     def __init__(self, library: ChunkLibrary, slots: VariantSlots, mode: Mode) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import numpy as np
 import pytest
@@ -222,6 +223,39 @@ def test_reading_in_place_is_the_full_prefill_s_reading(family: str) -> None:
         assert found.context.cci == pytest.approx(expected.context.cci, rel=1e-3)
         assert (found.context.before, found.context.front) == (expected.context.before, expected.context.front)
         assert (found.states.behind, found.context.exact) == (expected.states.behind, True)
+
+
+def test_a_try_that_ran_out_of_memory_leaves_nothing_in_what_is_kept() -> None:
+    class Short(InPlace):
+        """Memory runs out once, in the second layer."""
+
+        tries = 0
+
+        def __call__(self, layer: int, *states: Any) -> None:
+            self.tries += layer == 1
+            if layer == 1 and self.tries == 1:
+                raise MemoryError
+            super().__call__(layer, *states)
+
+    model, mode = model_of(), parse_mode("craft")
+    head = read(model, P5)[0]
+    chunks: list[Chunk] = [P1, P2]
+    watch = Short(model, mode, pieces_of(head, chunks), [1, 2])
+    compose(model, head, chunks, mode, Meter(), room=1, watch=watch)
+    assert watch.tries == 2
+    for found, expected in zip(watch.variants(), read_variants(model, [P1, P2], Meter(), prefix=head), strict=True):
+        np.testing.assert_allclose(found.states.keys, expected.states.keys, atol=1e-4)
+        assert found.context.inter == pytest.approx(expected.context.inter, rel=1e-3)
+
+
+def test_what_is_read_for_heads_of_few_layers_has_all_layers() -> None:
+    reader, prompt = reader_of(), prompt_of(reader_of(), [P1, P2, P3])
+    question = [Prompt((Segment(QUESTION),))]
+    for heads in ({0: (1, 2)}, None):
+        (found,) = reader.attention(prompt, question, Meter(), heads)
+        (wanted,) = reader.model.attention(prompt, question, Meter(), heads)
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
+    assert len(slots_of(reader).load([(P2, 0, contexts(reader, P2)[0])])[0].states.keys) == 3  # type: ignore[union-attr]
 
 
 def test_what_is_read_behind_passages_out_of_place_is_not_exact() -> None:

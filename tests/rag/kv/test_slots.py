@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from redis import Redis
 
+from rag.errors import CacheUnavailable
 from rag.kv.cache import ChunkCache, forget
 from rag.kv.craft import Context, Variant
 from rag.kv.disk import DiskStore
@@ -160,6 +161,29 @@ def test_what_a_killed_process_left_without_an_entry_is_replaced(raw: Redis, ser
     (found,) = loaded(slots_in(server))
     assert found is not None
     assert found.context.before == (token_hash(SECOND),)
+
+
+class Dying(MemoryStore):
+    """A store that ends after so many values."""
+
+    def __init__(self, puts: int) -> None:
+        super().__init__(LARGE)
+        self.left = puts
+
+    def put(self, key: str, value: Value, cost: float = 1.0) -> bool:
+        self.left -= 1
+        if self.left < 0:
+            raise CacheUnavailable("it ended")
+        return super().put(key, value, cost)
+
+
+@pytest.mark.parametrize("puts", [0, 1])
+def test_a_store_that_ends_within_a_keeping_has_no_entry_without_its_variant(puts: int) -> None:
+    store = Dying(puts)
+    slots = VariantSlots(ChunkCache(store, FINGERPRINT), 3)
+    assert not slots.keep(variant(), cost=1.0)
+    assert list(store.keys()) == [slots.cache.key(IDS, "c0")][:puts]
+    assert slots.contexts([IDS])[IDS] == {}
 
 
 def test_a_slot_that_was_filled_anew_since_its_entry_was_read_is_a_miss_and_the_entry_is_mended(
