@@ -19,12 +19,13 @@ from rag.kv.gate import Choice
 from rag.kv.library import ChunkLibrary, Found
 from rag.kv.modes import Mode
 from rag.kv.plan import Chunk, again
+from rag.kv.prompt_parts import Layout, layout_of
 from rag.kv.states import ChunkStates
 from rag.kv.together import Question, ask
 from rag.runtime.families import Family
 from rag.runtime.keyvalues import KeyValues
 from rag.runtime.meter import Meter
-from rag.runtime.prompt import Prompt, Role, Segment, joined
+from rag.runtime.prompt import Prompt
 from rag.runtime.reader import Array, Heads, Reader
 from rag.runtime.tokens import PromptTokenizer
 
@@ -34,22 +35,6 @@ if TYPE_CHECKING:
 Ids = tuple[int, ...]
 AT_ONCE = 32_768
 """Tokens of passages whose states are held at once for a list of prompts."""
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """A prompt in parts: what stands before the first passage, passages and what is between, what stands behind.
-
-    pieces  ids, and whether they are a passage's;  none of them is empty
-    """
-
-    head: Ids
-    pieces: tuple[tuple[Ids, bool], ...]
-    tail: Ids
-
-    @property
-    def passages(self) -> list[Ids]:
-        return [ids for ids, passage in self.pieces if passage]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +129,7 @@ class CachedReader(Reader):
         self, prefix: Prompt, suffixes: Sequence[Prompt], meter: Meter, heads: Heads | None, *, per_head: bool
     ) -> list[Array]:
         ends = [suffix.ids for suffix in suffixes]
-        layout = _layout(prefix.segments, tail=False)
+        layout = layout_of(prefix.segments, tail=False)
         if not layout.head or not layout.passages:
             if per_head:
                 return self.model.head_attention(prefix, suffixes, meter)
@@ -194,7 +179,7 @@ class CachedReader(Reader):
         A target, of a likelihood, has tokens, and something stands between it and the last passage.
         States are asked for many prompts at once, as many as AT_ONCE allows.
         """
-        layouts = [_layout(prompt.segments, tail=True) for prompt in prompts]
+        layouts = [layout_of(prompt.segments, tail=True) for prompt in prompts]
         least = [len(target) + 1 if target else math.inf for target in targets] if targets else [1] * len(prompts)
         mine = [row for row, one in enumerate(layouts) if one.head and one.passages and len(one.tail) >= least[row]]
         if others := sorted(set(range(len(prompts))).difference(mine)):
@@ -216,7 +201,7 @@ class CachedReader(Reader):
 
     def continued(self, prompt: Prompt, answer: Ids, meter: Meter) -> Array:
         """(answer, vocabulary) float32: the logits before each token of an answer behind the prompt."""
-        layout = _layout(prompt.segments, tail=True)
+        layout = layout_of(prompt.segments, tail=True)
         if not (layout.head and layout.passages and layout.tail and answer):
             raise InvalidInput(
                 "a prompt to continue has a beginning, passages and a question, and the answer has tokens"
@@ -226,7 +211,7 @@ class CachedReader(Reader):
 
     def begin(self, prompt: Prompt, meter: Meter, room: int) -> KeyValues:
         """The states of a prompt but for its last token, with room behind them, for the caller alone."""
-        layout = _layout(prompt.segments, tail=True)
+        layout = layout_of(prompt.segments, tail=True)
         if not (layout.head and layout.passages and layout.tail):
             return self.model.begin(prompt, meter, room)
         composed = self._composed(layout, len(layout.tail) + room, meter)
@@ -295,24 +280,6 @@ class CachedReader(Reader):
             return layout.head, 0
         states, there = self.library.beginning(layout.head, meter)
         return states, len(layout.head) if there else 0
-
-
-def _layout(segments: Sequence[Segment], *, tail: bool) -> Layout:
-    """With ``tail`` what stands behind the last passage is by itself, without it is a piece."""
-    places = [i for i, segment in enumerate(segments) if segment.role is Role.PASSAGE and segment.ids]
-    if not places:
-        return Layout(joined(segments), (), ())
-    first, last = places[0], places[-1] + 1 if tail else len(segments)
-    pieces: list[tuple[Ids, bool]] = []
-    for segment in segments[first:last]:
-        passage = segment.role is Role.PASSAGE
-        if not segment.ids:
-            continue
-        if not passage and not pieces[-1][1]:
-            pieces[-1] = (pieces[-1][0] + segment.ids, False)
-        else:
-            pieces.append((segment.ids, passage))
-    return Layout(joined(segments[:first]), tuple(pieces), joined(segments[last:]))
 
 
 def _groups(wanted: Sequence[Sequence[Ids]]) -> Iterator[list[int]]:

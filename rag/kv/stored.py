@@ -10,8 +10,9 @@ from rag.kv.layout import encode, parse
 from rag.kv.library import ChunkLibrary
 from rag.kv.modes import Mode
 from rag.kv.plan import Chunk, Ids
+from rag.kv.prompt_parts import Layout
 from rag.kv.quantize import Scheme
-from rag.kv.reader import CachedReader, Layout
+from rag.kv.reader import CachedReader
 from rag.kv.states import ChunkStates
 from rag.runtime.meter import Meter
 
