@@ -79,26 +79,36 @@ class Figure:
         return None if self.target is None else f"{'>=' if self.at_least else '<='} {self.target:g}"
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values, from which ``figure_from`` makes the same figure again."""
+        """Plain values, from which ``figure_from`` makes the same figure again: what follows, follows from them."""
+        plain = self._plain()
         return {
-            "name": self.name,
-            "measured": _rounded(self.measured),
-            "spread": None if self.spread is None else [_rounded(value) for value in self.spread],
-            "unit": self.unit,
-            "baseline": _rounded(self.baseline),
-            "beside": self.beside,
-            "relation": self.relation,
-            "compared": _rounded(self.compared),
-            "stated": self.stated,
-            "compared_spread": None if self.compared_spread is None else [_rounded(v) for v in self.compared_spread],
-            "target": self.target,
-            "at_least": self.at_least,
-            "bound": self.bound,
-            "verdict": self.verdict,
-            "floor": _rounded(self.floor),
-            "from_floor": _rounded(self.from_floor),
-            "note": self.note,
+            "name": plain.name,
+            "measured": plain.measured,
+            "spread": None if plain.spread is None else list(plain.spread),
+            "unit": plain.unit,
+            "baseline": plain.baseline,
+            "beside": plain.beside,
+            "relation": plain.relation,
+            "compared": _rounded(plain.compared),
+            "stated": plain.stated,
+            "compared_spread": None if plain.compared_spread is None else list(plain.compared_spread),
+            "target": plain.target,
+            "at_least": plain.at_least,
+            "bound": plain.bound,
+            "verdict": plain.verdict,
+            "floor": plain.floor,
+            "from_floor": _rounded(plain.from_floor),
+            "note": plain.note,
         }
+
+    def _plain(self) -> Figure:
+        """With six digits a value."""
+        names = ("measured", "baseline", "floor")
+        rounded: dict[str, Any] = {name: _rounded(getattr(self, name)) for name in names}
+        for name in ("spread", "compared_spread"):
+            if (pair := getattr(self, name)) is not None:
+                rounded[name] = tuple(_rounded(value) for value in pair)
+        return replace(self, **rounded)
 
 
 def _rounded(value: float | None) -> float | None:
