@@ -34,7 +34,7 @@ def context(b: Bench) -> None:
 
 def in_place(b: Bench) -> None:
     """Chunks read in a composition, something between them, are what the full prefill reads; so they come back."""
-    between = Between(b.ids(2))
+    between = Between(b.suffix[:2])
     texts: list[Ids | Between] = [b.rows[0], between, b.rows[1], between, b.rows[2]]
     wanted = read_variants(b.model, texts, Meter(), prefix=b.prefix)
     chunks: list[Chunk] = [wanted[0], *texts[1:]]
@@ -57,7 +57,7 @@ def in_place(b: Bench) -> None:
 def choice(b: Bench) -> None:
     """Of the variants of a chunk the one read behind the same chunks is taken, and the others cost what CFO says."""
     first, second, last = b.rows
-    orders = ([first, second, last], [second, first, last], [b.ids(11), b.ids(5), last])
+    orders = ([first, second, last], [second, first, last], [first[::-1], second[::-1], last])
     contexts = [read_variants(b.model, rows, Meter(), prefix=b.prefix)[2].context for rows in orders]
     wrong = sum(choose(contexts, one.before, one.front) != at for at, one in enumerate(contexts))
     b.note("chosen for another's place", 0, wrong)
