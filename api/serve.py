@@ -18,7 +18,7 @@ from api.app import create_app
 from api.arrival import expire
 from api.direct import Direct
 from api.guard import check_exposure
-from api.processes import supervise
+from api.processes import bound, supervise
 from rag.assemble import Engine
 from rag.config import ServerConfig, Settings
 
@@ -85,17 +85,17 @@ def server(engine: Engine, announce: Callable[[str], None] = announced) -> Serve
 def serve(settings: Settings, announce: Callable[[str], None] = announced) -> None:
     """Serve until SIGINT or SIGTERM; requests under way are finished first.
 
-    Raises InvalidConfig for an address beyond this machine where nobody needs a key.
+    Raises InvalidConfig for an address beyond this machine where nobody needs a key, and for one that is not free.
     """
     check_exposure(settings)
     if settings.server.processes > 1:
         supervise(settings, announce)
     else:
-        run(settings, announce)
+        run(settings, announce, [bound(settings.server)])
 
 
-def run(settings: Settings, announce: Callable[[str], None], sockets: list[socket.socket] | None = None) -> None:
-    """Serve in this process, on ``sockets`` that listen already where some are given."""
+def run(settings: Settings, announce: Callable[[str], None], sockets: list[socket.socket]) -> None:
+    """Serve in this process, on sockets that are bound."""
     lines = logs.begin(settings.server)
     try:
         server(Engine(settings), announce).run(sockets)

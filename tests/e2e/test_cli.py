@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -237,3 +238,12 @@ def test_serve_answers_on_the_url_it_prints_and_ends_with_0_on_sigterm(cli: Cli)
     finally:
         running.kill()
         running.communicate()
+
+
+def test_a_port_that_is_taken_is_one_line(cli: Cli) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        line = cli.error("serve", "--port", str(port))
+    assert line == f"error: cannot listen on 127.0.0.1:{port} (Address already in use); choose another"
