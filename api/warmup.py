@@ -14,6 +14,9 @@ from rag.errors import KvasirError
 
 log = logging.getLogger(__name__)
 
+COLLECTION = "collection "
+"""What leads a collection's name in its entry."""
+
 
 class Warmup:
     """Opens everything a first question would otherwise wait for, and notes how each went."""
@@ -32,7 +35,7 @@ class Warmup:
             java = self._open("java", jvm.start)
             encoder = self._open("encoder", lambda: engine.encoder.encode_query("warm up"))
             for name in engine.home.names() if java else ():
-                self._open(f"collection {name}", lambda name=name: self._open_collection(name))  # type: ignore[misc]
+                self._open(f"{COLLECTION}{name}", lambda name=name: self._open_collection(name))  # type: ignore[misc]
             gc.collect()
             gc.freeze()  # models and classes stay: the collector need not walk them again
             self.usable = java and encoder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 from pathlib import Path
@@ -11,11 +12,12 @@ import pytest
 from litestar.testing import TestClient
 
 from api.app import create_app
-from api.health import readiness
+from api.health import readiness, redis_entry
 from api.schemas import Dependency
 from api.warmup import Warmup
 from rag.assemble import Engine
 from rag.config import EncoderConfig, ServerConfig, Settings
+from rag.keys import KeyFile
 from tests.api.conftest import Client, MakeEngine
 
 SKIPPED = Dependency("redis", "skipped", 0.0, None)
@@ -101,7 +103,27 @@ def test_a_dead_redis_degrades_but_serves(home: Path, make_engine: MakeEngine, u
         status, body = until_warm(client)
         assert (status, body["status"]) == (200, "degraded")
         assert entries(body)["redis"]["status"] == "unhealthy"
-        assert entries(body)["redis"]["error"]
+        assert entries(body)["redis"]["error"] == ("ValueError" if url == "nonsense" else "ConnectionError")
+
+
+def test_a_password_is_never_part_of_an_error() -> None:
+    told = asyncio.run(redis_entry("redis://kvasir:p4ss/word@127.0.0.1:1/0"))
+    assert (told.status, told.error) == ("unhealthy", "ValueError")
+
+
+def test_strangers_learn_neither_names_nor_errors(home: Path, make_engine: MakeEngine) -> None:
+    (home / "collections" / "payroll" / "versions" / "1").mkdir(parents=True)
+    (home / "collections" / "payroll" / "current").write_text("1\n")
+    KeyFile(home).create("one", "read")
+    with TestClient(create_app(make_engine(home, redis_url="nonsense"))) as client:
+        status, body = until_warm(client)
+    assert (status, body["status"]) == (200, "degraded")
+    found = entries(body)
+    assert {name: one["status"] for name, one in found.items()} == {
+        "java": "healthy", "encoder": "healthy", "redis": "unhealthy", "collections": "unhealthy",
+    }  # fmt: skip
+    assert {one["error"] for one in found.values()} == {None}
+    assert found["collections"]["latency_ms"] > 0
 
 
 def test_a_living_redis_is_healthy(home: Path, tmp_path: Path, make_engine: MakeEngine) -> None:
