@@ -11,10 +11,11 @@ from litestar.response.base import ASGIResponse
 
 from api.access import READ
 from api.bodies import decode, decoder
+from api.dialects.answering import answering
 from api.explain import results, trace
 from api.openapi import documented
 from api.schemas import PipelineChoice, SearchRequest, SearchResponse, SearchResponses
-from api.service import Call, Connection, reading
+from api.service import Call, Connection
 from indexes.filters import parse_filter
 from rag.assemble import Engine
 from rag.errors import InvalidConfig
@@ -42,11 +43,12 @@ EXAMPLES = {
     status_code=200,
     opt=READ,
     summary="Find the best chunks",
-    description="The best chunks of a collection for one question, or for up to 100 of them in order.",
+    description="The best chunks of a collection for one question, or for up to 100 of them in order. The "
+    "work stops where the client leaves.",
     operation_class=documented(SearchRequest, EXAMPLES, {200: (SearchResponse, SearchResponses)}),
 )
 async def search(request: Connection) -> ASGIResponse:
-    return await reading(request, searched)
+    return await answering(request, searched)
 
 
 def searched(call: Call) -> SearchResponse | SearchResponses:

@@ -8,14 +8,17 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from rag.assemble import Engine
 from rag.config import PipelineConfig, RerankerConfig
+from rag.pipeline import Pipeline
 from rag.protocols import Generator
 from rag.reranking.cross_encoder import CrossEncoderModel
+from rag.runtime.meter import Cancelled, cancelled
 from rag.values import Answer, Context, Query
 from tests.api.conftest import MakeEngine, Serving
 from tests.contracts.conftest import save_random_cross_encoder
@@ -40,12 +43,13 @@ class EndlessEngine(Engine):
         return Endless()
 
 
-def sent(url: str, path: str, body: object) -> socket.socket:
-    """A connection with the request on its way."""
+def sent(url: str, path: str, body: object, more: str = "") -> socket.socket:
+    """A connection with the request on its way; ``more``  lines of its head."""
     address, content = httpx.URL(url), json.dumps(body).encode()
     connection = socket.create_connection((address.host, address.port or 80), timeout=30)
     head = (
-        f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{more}"
+        f"Content-Length: {len(content)}\r\n\r\n"
     )
     connection.sendall(head.encode() + content)
     return connection
@@ -64,6 +68,36 @@ def test_an_answer_stops_within_a_second_of_its_reader_leaving(
             assert not Endless.stopped.is_set()
         left = time.monotonic()
         assert Endless.stopped.wait(10)
+        assert time.monotonic() - left < 1.0
+
+
+class LongEngine(Engine):
+    """A search works for five seconds, or until nobody waits for it."""
+
+    begun, stopped = threading.Event(), threading.Event()
+
+    def pipeline(self, *asked: Any, **named: Any) -> Pipeline:
+        gone, end = cancelled.get(), time.monotonic() + 5.0
+        self.begun.set()
+        while time.monotonic() < end:
+            if gone is not None and gone():
+                self.stopped.set()
+                raise Cancelled("nobody waits")
+            time.sleep(0.02)
+        return super().pipeline(*asked, **named)
+
+
+@pytest.mark.parametrize("more", ["", "X-Request-Deadline-Ms: 60000\r\n"])
+def test_a_search_stops_within_a_second_of_the_client_leaving(
+    more: str, home: Path, make_engine: MakeEngine, serving: Serving
+) -> None:
+    """Without a deadline the server's short way answers, with one the application."""
+    LongEngine.begun, LongEngine.stopped = threading.Event(), threading.Event()
+    with serving(make_engine(home, kind=LongEngine)) as running:
+        with sent(running.url, "/v1/search", {"collection": "demo", "query": "light"}, more):
+            assert LongEngine.begun.wait(30)
+        left = time.monotonic()
+        assert LongEngine.stopped.wait(10)
         assert time.monotonic() - left < 1.0
 
 
