@@ -306,7 +306,7 @@ class ServerConfig:
     workers  threads that do the work;  queue  requests that may wait for them, more are told to come back, and so are
     those that would wait longer than max_wait_ms, 0 for no such limit
     processes  how many share the work and the address, each with models and a Java machine of its own
-    arrival_seconds  time a request may take to arrive whole, 0 for any time
+    arrival_seconds  time a request may take to arrive whole, 0 for any time; uploads of jobs only have to keep coming
     unready_ms, drain_seconds  when the server is to end: how long /ready says so before new connections are refused,
     and the most that requests under way may take then
     max_body_mb, max_documents  the largest request, and the most documents in one

@@ -10,6 +10,7 @@ from typing import Protocol
 from litestar.exceptions import InternalServerException
 from multipart import MultipartError, MultipartSegment, ParserError, PushMultipartParser, parse_options_header
 
+from api import arrival
 from api.bodies import decode, decoder
 from api.errors import InvalidBody, MalformedBody
 from api.jobs.schemas import FolderBody
@@ -25,8 +26,6 @@ ROWS_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl",
 FILES_TYPE = "multipart/form-data"
 BODY = "body.jsonl"
 """What rows are called that come without a name."""
-PAUSE_SECONDS = 60.0
-"""The longest that an upload may rest."""
 _PART = 2**20
 _MAX_FOLDER_BODY = 65_536
 
@@ -119,18 +118,9 @@ async def receive(
 
 
 async def _parts(request: Connection) -> AsyncIterator[bytes]:
-    """The body in parts of about a mebibyte. Raises InvalidBody where nothing comes for long."""
+    """The body in parts of about a mebibyte."""
     waiting = bytearray()
-    chunks = request.stream()
-    while True:
-        try:
-            chunk = await asyncio.wait_for(anext(chunks, None), PAUSE_SECONDS)
-        except InternalServerException:
-            raise Cancelled("the client went away") from None
-        except TimeoutError:
-            raise InvalidBody(f"nothing of the body came for {PAUSE_SECONDS:g} seconds; send it again") from None
-        if chunk is None:
-            break
+    async for chunk in _chunks(request):
         waiting += chunk
         if len(waiting) >= _PART:
             yield bytes(waiting)
@@ -139,9 +129,24 @@ async def _parts(request: Connection) -> AsyncIterator[bytes]:
         yield bytes(waiting)
 
 
+async def _chunks(request: Connection) -> AsyncIterator[bytes]:
+    """The body as it comes. Raises InvalidBody where nothing comes for long, Cancelled where the client left."""
+    chunks = request.stream()
+    while True:
+        try:
+            chunk = await asyncio.wait_for(anext(chunks, None), arrival.REST_SECONDS)
+        except InternalServerException:
+            raise Cancelled("the client went away") from None
+        except TimeoutError:
+            raise InvalidBody(f"nothing of the body came for {arrival.REST_SECONDS:g} seconds; send it again") from None
+        if chunk is None:
+            return
+        yield chunk
+
+
 async def _folder(request: Connection, bounds: JobsConfig) -> str:
     body = bytearray()
-    async for chunk in request.stream():
+    async for chunk in _chunks(request):
         body += chunk
         if len(body) > _MAX_FOLDER_BODY:
             raise InvalidBody("a folder's name takes fewer bytes")

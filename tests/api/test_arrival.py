@@ -11,8 +11,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from api import arrival
 from api.arrival import LARGEST_HEAD
 from api.serve import Server
+from rag.config import JobsConfig
 from tests.api.conftest import MakeEngine, Serving
 
 SEARCH = b'{"collection": "demo", "query": "light", "pipeline": "bm25"}'
@@ -55,6 +57,59 @@ def test_what_does_not_arrive_in_time_is_closed(server: Server, sent: bytes) -> 
         connection.sendall(sent)
         all_of(connection)
     assert 0.5 < time.monotonic() - started < 10
+
+
+def test_whoever_is_cut_in_the_middle_of_a_body_is_told(server: Server) -> None:
+    with wire(server) as connection:
+        connection.sendall(b"POST /v1/rerank HTTP/1.1\r\nHost: x\r\nContent-Length: 590\r\n\r\n{")
+        assert all_of(connection).startswith(b"HTTP/1.1 408 ")
+
+
+UPLOAD = b"POST /v1/jobs?collection=c HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n"
+ROW = b'{"id": "a", "text": "green"}\n'
+
+
+@pytest.fixture
+def taking(home: Path, serving: Serving, make_engine: MakeEngine) -> Iterator[Server]:
+    """Requests have a second to arrive, and no job is worked on."""
+    engine = make_engine(home, server={"arrival_seconds": 1.0}, jobs=JobsConfig(running=0, min_free_mb=0))
+    with serving(engine) as running:
+        yield running
+
+
+def test_an_upload_may_take_any_time_as_long_as_it_comes(taking: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrival, "REST_SECONDS", 1.5)
+    with wire(taking) as connection:
+        connection.sendall(UPLOAD + b"Content-Length: %d\r\n\r\n" % (12 * len(ROW)))
+        for _ in range(12):
+            time.sleep(0.3)
+            connection.sendall(ROW)
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 202 ")
+
+
+def test_an_upload_that_rests_is_answered(taking: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrival, "REST_SECONDS", 0.5)
+    for kind in (b"application/x-ndjson", b"application/json"):
+        with wire(taking) as connection:
+            head = UPLOAD.replace(b"application/x-ndjson", kind)
+            connection.sendall(head + b"Connection: close\r\nContent-Length: 1000\r\n\r\n{")
+            answer = all_of(connection)
+        assert answer.startswith(b"HTTP/1.1 422 ")
+        assert b"nothing of the body came for 0.5 seconds" in answer
+
+
+def test_what_follows_a_refused_upload_keeps_no_connection(taking: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrival, "REST_SECONDS", 0.5)
+    monkeypatch.setattr(arrival, "_ANSWER_SECONDS", 0.5)
+    started = time.monotonic()
+    with wire(taking) as connection:
+        connection.sendall(UPLOAD.replace(b"=c ", b"=.. ") + b"Content-Length: 1000\r\n\r\n")
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 422 ")
+        with pytest.raises(OSError):  # noqa: PT012
+            while time.monotonic() - started < 10:
+                connection.sendall(b"{")
+                time.sleep(0.1)
+    assert time.monotonic() - started < 10
 
 
 def test_a_drop_at_a_time_does_not_keep_a_connection(server: Server) -> None:
