@@ -10,7 +10,7 @@ from typing import Any
 from eval.answer_measures import AnswerScores, mean, score_answer
 from eval.answer_rows import Ask, from_library, from_server
 from eval.asking import in_parallel
-from eval.beir import Dataset, load_dataset
+from eval.beir import Dataset, load_dataset, query_files, unjudged
 from eval.commands import shown, writable
 from eval.datasets.questions import answers
 from eval.indexing import index
@@ -18,7 +18,7 @@ from eval.judge import Asked, Judge, judge_all
 from eval.kept_rows import KeptRows
 from eval.machine import command, commit, hardware, peak_memory_mb, versions
 from eval.made_by import made_by
-from eval.run import percentiles
+from eval.run import FIRST, percentiles
 from eval.running import AT_ONCE, Running
 from eval.subject import check_served, served_by
 from eval.tuning.record import records, refuse_tuned
@@ -54,7 +54,7 @@ class AnswerReport:
             self.known[query_id],
             cited=row["cited"],
             context=row["context"],
-            gold=[doc_id for doc_id, grade in self.dataset.qrels[query_id].items() if grade > 0],
+            gold=[doc_id for doc_id, grade in self.dataset.qrels.get(query_id, {}).items() if grade > 0],
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -119,17 +119,22 @@ def answer_all(
     jobs: int = 1,
     progress: Callable[[int], None] = lambda done: None,
 ) -> int:
-    """Asks every question that has no row yet, ``jobs`` at a time; returns how many had one."""
-    waiting = [query_id for query_id in queries if query_id not in kept.rows]
+    """Asks every question that has no row of its text yet, ``jobs`` at a time; returns how many had one.
+
+    One question before the first, which is not counted, makes models and indexes load outside of the measured time.
+    """
+    waiting = kept.waiting(queries)
     before = count = len(queries) - len(waiting)
     progress(count)
 
     def done(query_id: str, row: dict[str, Any]) -> None:
         nonlocal count
         count += 1
-        kept.keep(query_id, row | {"jobs": jobs})
+        kept.keep_asked(query_id, queries[query_id], row | {"jobs": jobs})
         progress(count)
 
+    if waiting:
+        ask(FIRST)
     in_parallel(lambda query_id: ask(Query(queries[query_id], query_id)), waiting, jobs, done)
     return before
 
@@ -185,10 +190,10 @@ def run_answers(
         with running.server() as server:
             name = check_served(server, dataset, collection)
             chosen = {"name": pipeline, **overrides}
-            by = served_by(server, name, pipeline, chosen)
+            by = served_by(server, name, pipeline, chosen, dataset, 1)
             return answered(from_server(server, name, chosen), by, server.url)
     indexed = index(engine, dataset, collection)
-    by = made_by(engine, indexed, settings.pipeline(pipeline, overrides))
+    by = made_by(engine, dataset, indexed, settings.pipeline(pipeline, overrides))
     return answered(from_library(engine.pipeline(indexed.name, pipeline, overrides)), by)
 
 
@@ -223,15 +228,15 @@ def _judged(
 
 
 def _questions(dataset: Dataset, limit: int) -> tuple[dict[str, list[str]], dict[str, str]]:
-    """Known answers by question, and the texts of the questions that are asked."""
-    known = {
-        query_id: said
-        for name in ("queries.jsonl", f"queries.{dataset.split}.jsonl")
-        if (dataset.path / name).is_file()
-        for query_id, said in answers(dataset.path / name)
-        if query_id in dataset.queries
-    }
-    wanted = {query_id: text for query_id, text in dataset.queries.items() if query_id in known}
+    """Known answers by question, and the texts of the questions that are asked.
+
+    Asked are those that say their answers and are judged in this split, then those that no split judges: nothing
+    supports a question that cannot be answered.
+    """
+    texts = {**dataset.queries, **unjudged(dataset)}
+    said = [pair for file in query_files(dataset.path, dataset.split) for pair in answers(file)]
+    known = {query_id: each for query_id, each in said if query_id in texts}
+    wanted = {query_id: text for query_id, text in texts.items() if query_id in known}
     if not wanted:
         raise InvalidInput(
             f"no query of {dataset.name} ({dataset.split}) says its answer; queries hold them as metadata: "

@@ -65,7 +65,7 @@ def read_folder(folder: Path, split: str, qrels: Path | None = None) -> Dataset:
         raise SourceError(f"no {CORPUS[0]} in {str(folder)!r}; name the folder that holds it")
     judged = read_qrels(qrels or _qrels_of(folder, split))
     texts: dict[str, str] = {}
-    files = [file for file in (folder / "queries.jsonl", folder / f"queries.{split}.jsonl") if file.is_file()]
+    files = query_files(folder, split)
     if not files:
         raise SourceError(f"no queries.jsonl in {str(folder)!r}; a BEIR folder holds its queries there")
     for file in files:
@@ -74,6 +74,22 @@ def read_folder(folder: Path, split: str, qrels: Path | None = None) -> Dataset:
     if not queries:
         raise InvalidInput(f"none of the {len(judged)} judged queries has a text in {', '.join(map(str, files))}")
     return Dataset(folder.name, split, folder, queries, judged)
+
+
+def unjudged(dataset: Dataset) -> dict[str, str]:
+    """The folder's queries that no split judges, by id, with their texts."""
+    judged = {query_id for file in (dataset.path / "qrels").glob("*.tsv") for query_id in read_qrels(file)}
+    return {
+        query_id: text
+        for file in query_files(dataset.path, dataset.split)
+        for query_id, text in _read_queries(file).items()
+        if query_id not in judged
+    }
+
+
+def query_files(folder: Path, split: str) -> list[Path]:
+    """Where the queries of a split stand: for all splits, and for this one."""
+    return [file for file in (folder / "queries.jsonl", folder / f"queries.{split}.jsonl") if file.is_file()]
 
 
 def fullest(folder: Path) -> Path | None:

@@ -12,12 +12,18 @@ from indexes.durable import space_needed
 from rag.errors import InvalidInput, SourceError
 
 MARK = "kvasir_rows"
+ASKED = "asked"
+"""Of a query's row: the digest of its text."""
+
+
+def digest(text: str) -> str:
+    """The same for the same text, lone surrogates included."""
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def fingerprint(parts: Mapping[str, Any]) -> str:
     """The same for the same parts in any order; every part is one that changes the rows."""
-    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
-    return blake2b(text.encode(), digest_size=8).hexdigest()
+    return digest(json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str))
 
 
 class KeptRows:
@@ -68,8 +74,16 @@ class KeptRows:
         if not read:
             self._append({MARK: made_by})
 
+    def waiting(self, queries: Mapping[str, str]) -> list[str]:
+        """Ids of the queries that have no row of their text: new ones, and those that read otherwise now."""
+        return [key for key, text in queries.items() if self.rows.get(key, {}).get(ASKED) != digest(text)]
+
+    def keep_asked(self, key: str, text: str, row: dict[str, Any]) -> None:
+        """Keeps what came of a query of that text."""
+        self.keep(key, row | {ASKED: digest(text)})
+
     def keep(self, key: str, row: dict[str, Any]) -> None:
-        """The row is in the file when this returns."""
+        """The row is in the file when this returns, and counts in place of an earlier one of its key."""
         self.rows[key] = row
         if self.path is not None:
             self._append({"key": key, "row": row})

@@ -5,22 +5,39 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from eval.beir import Dataset
 from eval.indexing import Indexed
-from eval.machine import versions
+from eval.machine import commit, versions
 from rag.assemble import Engine
-from rag.config import PipelineConfig
+from rag.config import EncoderConfig, IndexConfig, PipelineConfig
 from rag.selection_table import SEARCHES
 
+RESOURCES = {"java_heap_mb", "chunk_cache_mb", "verify", "threads", "batch_size"}
+"""Settings of [index] and [encoder] that change no result: a run that ran out of memory may go on with others."""
 
-def made_by(engine: Engine, indexed: Indexed, chosen: PipelineConfig) -> dict[str, Any]:
-    """Pipeline, collection, models and versions, each with all that can change a result."""
+
+def code() -> dict[str, Any]:
+    """Which code makes the rows: commit, where it is known, and the versions of what it depends on."""
+    return {"commit": commit(), "versions": versions()}
+
+
+def asked_of(dataset: Dataset) -> list[str]:
+    """Which queries they are of; each row knows the text of its own."""
+    return [dataset.name, dataset.split]
+
+
+def made_by(engine: Engine, dataset: Dataset, indexed: Indexed, chosen: PipelineConfig) -> dict[str, Any]:
+    """Data set, pipeline, collection, settings, models and code, each with all that can change a result."""
     settings = engine.settings
     status = engine.collection(indexed.name).status()
     said: dict[str, Any] = {
+        "dataset": asked_of(dataset),
         "pipeline": asdict(chosen),
+        "index": _mattering(settings.index),
+        "encoder": _mattering(settings.encoder),
         "collection": [indexed.name, status.version, status.generation, status.manifest.fingerprint, indexed.encoder],
         "generation": asdict(settings.generation),
-        "versions": versions(),
+        "code": code(),
         "models": [],
     }
     if chosen.rerank != "none":
@@ -36,6 +53,10 @@ def made_by(engine: Engine, indexed: Indexed, chosen: PipelineConfig) -> dict[st
     if said["models"]:
         said["model"], said["cache"] = asdict(settings.model), settings.cache.mode
     return said
+
+
+def _mattering(table: IndexConfig | EncoderConfig) -> dict[str, Any]:
+    return {name: value for name, value in asdict(table).items() if name not in RESOURCES}
 
 
 def _model(engine: Engine, name: str) -> str:

@@ -86,13 +86,13 @@ def evaluate(
     """Each query asked once, ``jobs`` at a time; a query's own document is taken out, then it is cut at ``depth``.
 
     fetch  chunks asked for, ``depth`` unless given: one more where a query's own document may be among them
-    kept   queries that have a row there are not asked again, and every new row is kept as it comes
+    kept   queries that have a row of their text there are not asked again, and every new row is kept as it comes
     One search before the first makes models and indexes load outside of the measured time.
     """
     wanted = depth if fetch is None else fetch
     rows = KeptRows(None, "") if kept is None else kept
     asked = [query_id for query_id, text in queries.items() if text.strip()]
-    waiting = [query_id for query_id in asked if query_id not in rows.rows]
+    waiting = rows.waiting({query_id: queries[query_id] for query_id in asked})
     count = len(queries) - len(waiting)
     progress(count)
 
@@ -102,7 +102,7 @@ def evaluate(
     def done(query_id: str, row: dict[str, Any]) -> None:
         nonlocal count
         count += 1
-        rows.keep(query_id, row)
+        rows.keep_asked(query_id, queries[query_id], row)
         progress(count)
 
     if waiting:

@@ -9,7 +9,7 @@ from typing import Any
 from eval.asking import Found, Search, best_of, through_library
 from eval.beir import Dataset
 from eval.indexing import Indexed, index
-from eval.made_by import made_by
+from eval.made_by import asked_of, code, made_by
 from eval.run import FIRST
 from eval.server import Server
 from eval.trec import Qrels
@@ -18,6 +18,9 @@ from indexes.readers.beir import Beir
 from rag.assemble import Engine
 from rag.errors import InvalidInput
 from rag.values import Query
+
+OPENING = 200
+"""Characters of a document that a server is asked with, to see what its settings do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +64,7 @@ def in_library(
     configured = engine.settings.pipeline(pipeline, overrides).depth
     deep = {"depth": max(fetch, configured), **overrides}  # a deeper pipeline stays as it is
     chosen = engine.pipeline(indexed.name, pipeline, deep)
-    by = made_by(engine, indexed, engine.settings.pipeline(pipeline, deep))
+    by = made_by(engine, dataset, indexed, engine.settings.pipeline(pipeline, deep))
     return Subject(
         pipeline=chosen.name,
         indexed=indexed,
@@ -93,7 +96,6 @@ def on_server(
     fetch = depth + bool(known & dataset.queries.keys())
     chosen = _reaching(server, name, pipeline, overrides, fetch)
     search = through_server(server, name, chosen)
-    probe = search(FIRST, fetch)
     return Subject(
         pipeline=pipeline or server.pipelines().search,
         indexed=indexed,
@@ -102,9 +104,7 @@ def on_server(
         candidates=chosen.get("depth"),
         unknown=unknown,
         made_by={
-            **served_by(server, name, pipeline or server.pipelines().search, chosen),
-            "first": [[one.doc_id, one.score] for one in probe.documents],
-            "stages": [report.stage for report in probe.reports],
+            **served_by(server, name, pipeline or server.pipelines().search, chosen, dataset, fetch),
             "fetch": fetch,
             "depth": depth,
         },
@@ -143,10 +143,33 @@ def state_of(server: Server, name: str) -> list[Any]:
     return [status.name, status.version, status.generation, status.documents, status.chunks, status.encoder]
 
 
-def served_by(server: Server, collection: str, pipeline: str, chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes a server's rows, as far as it shows that: the collection's state and the pipeline's stages."""
-    shown = [one for one in server.pipelines().pipelines if one.get("name") == pipeline]
-    return {"url": server.url, "collection": state_of(server, collection), "pipeline": dict(chosen), "shown": shown}
+def served_by(
+    server: Server, collection: str, pipeline: str, chosen: Mapping[str, Any], dataset: Dataset, k: int
+) -> dict[str, Any]:
+    """What makes a server's rows, as far as it shows that.
+
+    It keeps its settings for itself, so they are seen by what they do: the scores of the k best for the first document
+    of the set, which at least finds itself.
+    """
+    probe = through_server(server, collection, chosen)(Query(_opening(dataset)), k)
+    return {
+        "url": server.url,
+        "dataset": asked_of(dataset),
+        "collection": state_of(server, collection),
+        "pipeline": dict(chosen),
+        "shown": [one for one in server.pipelines().pipelines if one.get("name") == pipeline],
+        "found": [[one.doc_id, one.score] for one in probe.documents],
+        "stages": [report.stage for report in probe.reports],
+        "code": code(),
+    }
+
+
+def _opening(dataset: Dataset) -> str:
+    """How the first document that says anything begins."""
+    for document in Beir(dataset.path).documents(lambda skipped: None):
+        if text := f"{document.title} {document.text}".strip():
+            return text[:OPENING]
+    return FIRST.text
 
 
 def through_server(server: Server, collection: str, pipeline: Mapping[str, Any]) -> Search:

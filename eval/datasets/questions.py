@@ -33,7 +33,9 @@ Reader = Callable[[dict[str, Any], str], Question]
 def import_questions(form: str, source: Path, out: Path) -> int:
     """A BEIR folder of a JSON or JSON Lines file; returns how many documents it has.
 
-    A paragraph that several questions share is one document. Answers stand in the queries' metadata.
+    A paragraph that several questions share is one document. Answers stand in the queries' metadata. A question that
+    no paragraph supports is kept without a judgement.
+    Raises InvalidInput with file and line for what is not of the form, and where no question has a supporting one.
     """
     if form not in FORMS:
         raise InvalidInput(f"no form {form!r}; choose of: {', '.join(FORMS)}")
@@ -70,7 +72,7 @@ def _hotpotqa(row: dict[str, Any], place: str) -> Question:
     return Question(
         id=str(field(row, "_id", place)),
         text=str(field(row, "question", place)),
-        answers=[str(field(row, "answer", place))],
+        answers=stated(field(row, "answer", place), place),
         paragraphs=context,
         support=[number for number, (title, _) in enumerate(context) if title in needed],
     )
@@ -79,7 +81,7 @@ def _hotpotqa(row: dict[str, Any], place: str) -> Question:
 def _musique(row: dict[str, Any], place: str) -> Question:
     """MuSiQue: ``paragraphs`` with ``is_supporting``; ``answerable`` false leaves the question without answers."""
     paragraphs = field(row, "paragraphs", place)
-    answers = [str(field(row, "answer", place)), *map(str, row.get("answer_aliases", ()))]
+    answers = [*stated(field(row, "answer", place), place), *stated(row.get("answer_aliases"), place)]
     return Question(
         id=str(field(row, "id", place)),
         text=str(field(row, "question", place)),
@@ -103,11 +105,14 @@ def _pubmedqa(row: dict[str, Any], place: str) -> Question:
 
 
 def _own(row: dict[str, Any], place: str) -> Question:
-    """One's own: ``id``, ``question``, ``answers``, ``paragraphs`` of title and text, ``support`` of numbers from 0."""
+    """One's own: ``id``, ``question``, ``paragraphs`` of title and text, ``support`` of numbers from 0.
+
+    Answers are a list ``answers``, or one string as ``answer`` or ``answers``.
+    """
     return Question(
         id=str(field(row, "id", place)),
         text=str(field(row, "question", place)),
-        answers=[str(answer) for answer in row.get("answers", ())],
+        answers=_said(row, place),
         paragraphs=[(str(each.get("title", "")), str(each["text"])) for each in field(row, "paragraphs", place)],
         support=[int(number) for number in field(row, "support", place)],
     )
@@ -135,10 +140,27 @@ FORMS: dict[str, Reader] = {
 
 
 def answers(file: Path) -> Iterator[tuple[str, list[str]]]:
-    """Each query of a BEIR folder's queries.jsonl with its answers, for those that say any; empty: unanswerable."""
+    """Each query of a BEIR folder's queries.jsonl with its answers, for those that say any; empty: unanswerable.
+
+    Raises InvalidInput with file and line for answers of another type.
+    """
     for place, row in rows([file]):
         said = row.get("metadata") or {}
-        if "answers" in said:
-            yield str(field(row, "_id", place)), [str(answer) for answer in said["answers"]]
-        elif "answer" in said:
-            yield str(field(row, "_id", place)), [] if said["answer"] is None else [str(said["answer"])]
+        if not isinstance(said, dict):
+            raise InvalidInput(f"{place}: metadata is {said!r}; write an object of names and values")
+        if "answers" in said or "answer" in said:
+            yield str(field(row, "_id", place)), _said(said, place)
+
+
+def _said(row: dict[str, Any], place: str) -> list[str]:
+    """What ``answers`` holds, else ``answer``."""
+    many = row.get("answers")
+    return stated(row.get("answer") if many is None else many, place)
+
+
+def stated(value: object, place: str) -> list[str]:
+    """Answers given as a string or a list of strings; null is none. Raises InvalidInput for other types."""
+    listed = [] if value is None else [value] if isinstance(value, str) else value
+    if not isinstance(listed, list) or not all(isinstance(answer, str) for answer in listed):
+        raise InvalidInput(f"{place}: {value!r} as answers; write a string, or a list of strings ([]: unanswerable)")
+    return listed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,20 @@ def test_answers_are_measured_and_an_interrupted_run_goes_on(folder: Path, home:
     assert len(rows.read_text().splitlines()) == 4
     with pytest.raises(InvalidInput, match="another pipeline, collection or version"):
         answered(folder, home, "--rows", rows, "--set", "budget=77")
+
+
+def test_a_question_that_no_split_judges_is_asked_and_one_of_another_split_is_not(
+    folder: Path, home: Path, tmp_path: Path
+) -> None:
+    own = shutil.copytree(folder, tmp_path / "tiny")
+    with (own / "queries.jsonl").open("a") as queries:
+        for name in ("lost", "dev1"):
+            queries.write(json.dumps({"_id": name, "text": "Who left?", "metadata": {"answers": []}}) + "\n")
+    (own / "qrels" / "dev.tsv").write_text("dev1\tcat\t1\n")
+    said = answered(own, home, "--rows", tmp_path / "rows")
+    assert (said["questions"], said["unanswerable"]) == (4, 2)
+    assert said["counted"]["support_recall"] == 3
+    assert "lost" in {json.loads(line).get("key") for line in (tmp_path / "rows").read_text().splitlines()}
 
 
 def test_questions_without_answers_are_refused(beir_folder: Path, home: Path) -> None:

@@ -10,7 +10,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
-from eval.beir import Dataset, read_folder
+from eval.beir import Dataset, read_folder, unjudged
 from eval.datasets.catalog import COLLECTIONS, Counts, find, mismatches, splits
 from eval.datasets.litsearch import import_litsearch
 from eval.datasets.questions import answers, import_questions
@@ -186,9 +186,46 @@ def test_a_paragraph_of_two_questions_is_one_document(tmp_path: Path) -> None:
     assert read_folder(tmp_path / "out", "test").qrels == {"h1": {"d2": 1}, "h2": {"d2": 1}}
 
 
+def test_a_question_that_nothing_supports_survives_without_a_judgement(tmp_path: Path) -> None:
+    lost = OWN | {"id": "o2", "question": "Lost?", "support": []}
+    (tmp_path / "set.jsonl").write_text(f"{json.dumps(OWN)}\n{json.dumps(lost)}\n")
+    import_questions("questions", tmp_path / "set.jsonl", tmp_path / "out")
+    made = read_folder(tmp_path / "out", "test")
+    assert (dict(made.queries), made.qrels) == ({"o1": "What?"}, {"o1": {"d1": 1}})
+    assert unjudged(made) == {"o2": "Lost?"}
+
+
+@pytest.mark.parametrize(
+    ("given", "known"),
+    [
+        ({"answer": "Paris"}, ["Paris"]),
+        ({"answers": "Paris"}, ["Paris"]),
+        ({"answers": ["Paris", "Lutetia"], "answer": "Rome"}, ["Paris", "Lutetia"]),
+        ({"answers": []}, []),
+        ({"answer": None}, []),
+    ],
+)
+def test_an_answer_may_be_a_string_and_several_a_list(tmp_path: Path, given: dict[str, Any], known: list[str]) -> None:
+    own = {key: value for key, value in OWN.items() if key != "answers"} | given
+    (tmp_path / "set.jsonl").write_text(json.dumps(own))
+    import_questions("questions", tmp_path / "set.jsonl", tmp_path / "out")
+    assert list(answers(tmp_path / "out" / "queries.jsonl")) == [("o1", known)]
+    (tmp_path / "queries.jsonl").write_text(json.dumps({"_id": "q", "text": "?", "metadata": given}))
+    assert list(answers(tmp_path / "queries.jsonl")) == [("q", known)]
+
+
+@pytest.mark.parametrize("metadata", [{"answers": 7}, {"answers": ["a", 7]}, {"answer": {"a": 1}}, "answers"])
+def test_answers_of_another_type_are_refused_by_their_line(tmp_path: Path, metadata: Any) -> None:
+    file = tmp_path / "queries.jsonl"
+    file.write_text("\n" + json.dumps({"_id": "q", "text": "?", "metadata": metadata}))
+    with pytest.raises(InvalidInput, match=r"queries.jsonl, line 2: .*; write"):
+        list(answers(file))
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
+        (json.dumps(OWN | {"answers": [None]}), r"line 1: \[None\] as answers; write a string"),
         (json.dumps(OWN) + "\n" + json.dumps(OWN), "line 2: question 'o1' comes twice"),
         (json.dumps(OWN | {"support": [1]}), "line 1: paragraph 1 is said to support, there are 1"),
         (json.dumps(OWN | {"support": []}), "no question with a paragraph that supports"),

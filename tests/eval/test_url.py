@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+from eval.beir import read_folder
 from eval.bench.server import serving
+from eval.server import Server
+from eval.subject import served_by
 from rag.errors import CollectionNotFound, InvalidInput, PipelineNotFound
 from tests.eval.conftest import QUERIES, write_beir
 from tests.eval.test_cli import run
@@ -108,3 +111,17 @@ def test_rows_of_a_server_are_not_those_of_the_library(folder: Path, home: Path,
     assert json.loads(run(*common, "--url", url))["resumed"] == 3
     with pytest.raises(InvalidInput, match="--fresh"):
         run(*common)
+
+
+def test_settings_that_a_server_keeps_for_itself_are_seen_by_its_scores(folder: Path, home: Path, url: str) -> None:
+    dataset = read_folder(folder, "test")
+
+    def known(url: str) -> dict[str, Any]:
+        with Server(url, key="", timeout=60.0) as server:
+            return served_by(server, "beir-tiny", "bm25", {"name": "bm25"}, dataset, 5) | {"url": ""}
+
+    with serving(home, {"KVASIR_INDEX__K1": "2.0"}) as other:
+        elsewhere = known(f"http://127.0.0.1:{other.port}")
+    here = known(url)
+    assert here == known(url)
+    assert {key for key in here if here[key] != elsewhere[key]} == {"found"}
