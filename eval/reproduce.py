@@ -14,10 +14,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from typer import Abort
+
 from eval.reproductions import Reproduction
 from rag.errors import KvasirError
 
 DATA = "KVASIR_TEST_DATA"
+WHY = 300
+"""Characters of an unforeseen error that are told."""
 LIVING = ("beir", "rerank")
 """Commands with a home directory and settings of their own."""
 
@@ -82,10 +86,15 @@ class Places:
 
 
 def places(data: Path | None, models: Path | None, home: Path) -> Places:
-    """``data``, else KVASIR_TEST_DATA, else shared/data beside the checkout; and the sets fetched into the home."""
+    """``data``, else KVASIR_TEST_DATA, else shared/data beside the checkout; and the sets fetched into the home.
+
+    A ``~`` in any of them is the user's own folder.
+    """
     beside = Path(__file__).resolve().parents[2] / "shared" / "data"
     named = data or (Path(os.environ[DATA]) if os.environ.get(DATA) else beside)
-    return Places(data=[named, home / "datasets"], models=models, home=home)
+    home = home.expanduser()
+    found = None if models is None else models.expanduser()
+    return Places(data=[named.expanduser(), home / "datasets"], models=found, home=home)
 
 
 Run = Callable[[list[str]], Mapping[str, Any]]
@@ -93,9 +102,17 @@ Run = Callable[[list[str]], Mapping[str, Any]]
 
 
 def reproduce(reproductions: Sequence[Reproduction], where: Places, run: Run) -> Iterator[Outcome]:
-    """Each outcome as soon as it is known; an error of one stops no other."""
+    """Each outcome as soon as it is known; an error of one, of whatever kind, stops no other."""
     for one in reproductions:
-        yield _outcome(one, where, run)
+        try:
+            yield _outcome(one, where, run)
+        except Abort:  # the user's wish to stop
+            raise
+        except KvasirError as error:
+            yield Outcome(reproduction=one, verdict=Verdict.FAILED, why=str(error))
+        except Exception as error:  # noqa: BLE001 - the other figures are worth having
+            why = f"{type(error).__name__}: {error}"
+            yield Outcome(reproduction=one, verdict=Verdict.FAILED, why=" ".join(why.split())[:WHY])
 
 
 def _outcome(one: Reproduction, where: Places, run: Run) -> Outcome:
@@ -107,12 +124,9 @@ def _outcome(one: Reproduction, where: Places, run: Run) -> Outcome:
         return Outcome(reproduction=one, verdict=skipped, why=f"no folder {one.data!r}; name its parent with --data")
     if model is None:
         return Outcome(reproduction=one, verdict=skipped, why=f"no model {one.model}; name a folder with --models")
-    try:
-        with tempfile.TemporaryDirectory(prefix="kvasir-reproduce-") as work:
-            said = [run(words) for words in _commands(one, data, model, Path(work), where.home)][-1]
-        got = figures(said, one)
-    except KvasirError as error:
-        return Outcome(reproduction=one, verdict=Verdict.FAILED, why=str(error))
+    with tempfile.TemporaryDirectory(prefix="kvasir-reproduce-") as work:
+        said = [run(words) for words in _commands(one, data, model, Path(work), where.home)][-1]
+    got = figures(said, one)
     return Outcome(reproduction=one, verdict=judged(one, got), got=got)
 
 

@@ -7,6 +7,7 @@ Tables of princeton-nlp/LitSearch: ``query`` (query_set, query, specificity, qua
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,10 @@ from rag.errors import InvalidInput, SourceError
 
 HUB = "princeton-nlp/LitSearch"
 Text = Literal["abstract", "full", "s2orc"]
-SPECIFICITY = {0: "broad", 1: "specific"}
+SPECIFICITY = ("broad", "specific")
+NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+RESERVED = re.compile(r"test|(.+-)?(broad|specific)", re.IGNORECASE)
+"""Splits that are made beside those by query set."""
 
 
 def import_litsearch(source: str, out: Path, *, text: Text = "abstract") -> int:
@@ -26,8 +30,10 @@ def import_litsearch(source: str, out: Path, *, text: Text = "abstract") -> int:
 
     source  a folder with the tables, or the hub's name of the data set
     text    what a paper is: its abstract; ``full_paper`` of corpus_clean; or the body of corpus_s2orc
-    Queries are q1, q2, ... in the file's order, with their attributes as metadata. Besides ``test`` there is a split
-    by specificity (``broad``, ``specific``) and one by each query set.
+    Queries are q1, q2, ... in the file's order, with their attributes as metadata. Besides ``test`` there are splits by
+    specificity (``broad``, ``specific``), by query set (``inline_acl``), and by specificity and the kind of query, the
+    query set's first word (``inline-broad``).
+    Raises InvalidInput with file and line for a row that is not of that form; nothing is written then.
     """
     folder = _folder(source)
     with new_folder(out) as made:
@@ -38,15 +44,33 @@ def import_litsearch(source: str, out: Path, *, text: Text = "abstract") -> int:
             name = f"q{number}"
             said = {key: field(row, key, place) for key in ("query_set", "specificity", "quality")}
             queries.append({"_id": name, "text": str(field(row, "query", place)), "metadata": said})
-            relevant = [(name, str(doc_id), 1) for doc_id in dict.fromkeys(field(row, "corpusids", place))]
-            if said["specificity"] not in SPECIFICITY:
-                raise InvalidInput(f"{place}: specificity {said['specificity']!r}; it is 0, broad, or 1, specific")
-            for split in ("test", SPECIFICITY[said["specificity"]], str(said["query_set"])):
+            relevant = [(name, doc_id, 1) for doc_id in _papers_of(field(row, "corpusids", place), place)]
+            for split in _splits(said["query_set"], said["specificity"], place):
                 judged[split] += relevant
         write_rows(made / "queries.jsonl", queries)
         for split, pairs in judged.items():
             write_qrels(made, split, pairs)
     return documents
+
+
+def _splits(query_set: object, specificity: object, place: str) -> list[str]:
+    """The splits a query belongs to, each the name of a file."""
+    if not isinstance(specificity, int) or specificity not in (0, 1):
+        raise InvalidInput(f"{place}: specificity {specificity!r}; it is 0, broad, or 1, specific")
+    if not isinstance(query_set, str) or not NAME.fullmatch(query_set) or RESERVED.fullmatch(query_set):
+        raise InvalidInput(
+            f"{place}: query_set {query_set!r}; it becomes the name of a split: at most 64 of A-Z a-z 0-9 _ -, and "
+            "neither test nor broad nor specific, nor ending in -broad or -specific"
+        )
+    named = SPECIFICITY[specificity]
+    return ["test", named, query_set, f"{query_set.split('_')[0]}-{named}"]
+
+
+def _papers_of(corpusids: object, place: str) -> list[str]:
+    """Ids of the relevant papers, each once."""
+    if not isinstance(corpusids, list) or not all(type(one) in (int, str) for one in corpusids):
+        raise InvalidInput(f"{place}: corpusids {corpusids!r}; it is a list of papers' ids")
+    return list(dict.fromkeys(map(str, corpusids)))
 
 
 def _folder(source: str) -> Path:
@@ -69,15 +93,28 @@ def _papers(folder: Path, text: Text) -> Iterator[dict[str, Any]]:
         name = str(field(row, "corpusid", place))
         if text == "s2orc":
             content = field(row, "content", place)
-            yield {"_id": name, "title": _title(content, place), "text": content.get("text") or ""}
+            if not isinstance(content, dict):
+                raise InvalidInput(
+                    f"{place}: content is {str(content)[:80]!r}; it is an object of text and annotations"
+                )
+            yield {"_id": name, "title": _title(content, place), "text": _text(content, "text", place)}
         else:
             key = "full_paper" if text == "full" else "abstract"
-            yield {"_id": name, "title": row.get("title") or "", "text": row.get(key) or ""}
+            yield {"_id": name, "title": _text(row, "title", place), "text": _text(row, key, place)}
+
+
+def _text(row: dict[str, Any], key: str, place: str) -> str:
+    """A text that may be missing, "" then."""
+    value = row.get(key)
+    if value is not None and not isinstance(value, str):
+        raise InvalidInput(f"{place}: {key} is {str(value)[:80]!r}; it is a text")
+    return value or ""
 
 
 def _title(content: dict[str, Any], place: str) -> str:
     """The title by its annotated place: a JSON list of ``{"start", "end"}`` in the text; "" where there is none."""
-    annotated = (content.get("annotations") or {}).get("title")
+    annotations = content.get("annotations") or {}
+    annotated = annotations.get("title") if isinstance(annotations, dict) else annotations
     if not annotated:
         return ""
     try:

@@ -67,6 +67,8 @@ def test_litsearch_becomes_a_folder_with_its_splits(tmp_path: Path, form: str) -
     assert whole.qrels == {"q1": {"11": 1}, "q2": {"12": 1, "11": 1}}
     assert read_folder(out, "specific").qrels == {"q1": {"11": 1}} == read_folder(out, "inline_acl").qrels
     assert set(read_folder(out, "broad").qrels) == {"q2"} == set(read_folder(out, "manual_iclr").qrels)
+    crossed = {"inline-specific": {"q1"}, "manual-broad": {"q2"}}
+    assert {split: set(read_folder(out, split).qrels) for split in crossed} == crossed
     first = json.loads((out / "queries.jsonl").read_text().splitlines()[0])
     assert first["metadata"] == {"query_set": "inline_acl", "specificity": 1, "quality": 2}
 
@@ -83,6 +85,15 @@ def test_a_paper_may_be_its_full_text_of_either_table(tmp_path: Path) -> None:
     ("change", "says"),
     [
         ({"specificity": 7}, r"query.jsonl, line 1: specificity 7; it is 0, broad, or 1"),
+        ({"specificity": [0]}, r"query.jsonl, line 1: specificity \[0\]; it is 0, broad, or 1"),
+        ({"corpusids": 1}, r"query.jsonl, line 1: corpusids 1; it is a list"),
+        ({"corpusids": [{}]}, r"query.jsonl, line 1: corpusids \[{}\]; it is a list"),
+        ({"query_set": "../../../escaped"}, r"query.jsonl, line 1: query_set '../../../escaped'; it becomes"),
+        ({"query_set": "a/b"}, "query_set 'a/b'; it becomes the name of a split"),
+        ({"query_set": "broad"}, "query_set 'broad'; .*neither test nor broad"),
+        ({"query_set": "inline-Broad"}, "query_set 'inline-Broad'; .*nor ending in"),
+        ({"query_set": "a" * 65}, "at most 64"),
+        ({"query_set": 7}, "query_set 7; it becomes"),
         ({"corpusids": None}, r"query.jsonl, line 1 has no 'corpusids'; it has"),
     ],
 )
@@ -92,6 +103,23 @@ def test_a_broken_table_leaves_nothing_behind(tmp_path: Path, change: dict[str, 
     with pytest.raises(InvalidInput, match=says):
         import_litsearch(str(source), tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["published"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "change"),
+    [
+        ("corpus_clean", "abstract", {"abstract": 7}),
+        ("corpus_clean", "abstract", {"title": ["Cats"]}),
+        ("corpus_s2orc", "s2orc", {"content": "Cats"}),
+        ("corpus_s2orc", "s2orc", {"content": {"text": "Cats", "annotations": ["title"]}}),
+    ],
+)
+def test_a_broken_paper_is_named_by_its_line(tmp_path: Path, name: str, text: Any, change: dict[str, Any]) -> None:
+    source = tables(tmp_path / "published", "jsonl")
+    row = json.loads((source / f"{name}.jsonl").read_text().splitlines()[0])
+    (source / f"{name}.jsonl").write_text(json.dumps(row | change))
+    with pytest.raises(InvalidInput, match=f"{name}.jsonl, line 1: "):
+        import_litsearch(str(source), tmp_path / "out", text=text)
 
 
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:

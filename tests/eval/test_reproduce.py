@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from eval import cli
 from eval.measures import parse_measures
-from eval.reproduce import Places, Verdict, judged, reproduce, run_command
+from eval.reproduce import Places, Verdict, judged, places, reproduce, run_command
 from eval.reproductions import Reproduction, chosen, published, read
 from rag.config import settings_from
 from rag.errors import InvalidInput
@@ -94,6 +94,40 @@ def test_an_error_fails_one_figure_and_stops_no_other(here: Places) -> None:
     outcomes = list(reproduce(read(broken + ENTRY, "here"), here, run_command))
     assert [outcome.verdict for outcome in outcomes] == [Verdict.FAILED, Verdict.REPRODUCED]
     assert "no run" in outcomes[0].why
+
+
+def test_no_kind_of_error_stops_another_figure_but_the_user_does(here: Places) -> None:
+    entries, errors = read(ENTRY.replace("tiny", "broken") + ENTRY, "here"), [OSError("no\nspace"), KeyError("x")]
+
+    def failing(words: list[str]) -> Any:
+        if errors:
+            raise errors.pop(0)
+        return run_command(words)
+
+    first, second, third = (next(iter(reproduce([one], here, failing))) for one in [*entries, entries[0]])
+    assert [one.verdict for one in (first, second, third)] == [Verdict.FAILED, Verdict.FAILED, Verdict.REPRODUCED]
+    assert (first.why, second.why) == ("OSError: no space", "KeyError: 'x'")
+    errors[:] = [OSError("x")]
+    assert [one.verdict for one in reproduce(entries, here, failing)] == [Verdict.FAILED, Verdict.REPRODUCED]
+    errors[:] = [typer.Abort()]  # what becomes of Ctrl-C within a command
+    with pytest.raises(typer.Abort):
+        list(reproduce(entries, here, failing))
+
+
+def test_figures_that_a_command_does_not_print_fail_that_entry_alone(here: Places) -> None:
+    entries = read(ENTRY.replace("tiny", "broken") + ENTRY, "here")
+    answers: list[Any] = [{"metrics": {"RR@10": "high", "P@1": None}}, {"metrics": {"RR@10": 0.75, "P@1": 0.5}}]
+    outcomes = list(reproduce(entries, here, lambda words: answers.pop(0)))
+    assert [outcome.verdict for outcome in outcomes] == [Verdict.FAILED, Verdict.REPRODUCED]
+
+
+def test_a_home_may_begin_with_a_tilde(here: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(here.home))
+    (here.home / "sets" / "set").mkdir(parents=True)
+    found = places(Path("~/sets"), Path("~/models"), Path("~/.kvasir"))
+    assert found.home == here.home / ".kvasir"
+    assert found.data == [here.home / "sets", here.home / ".kvasir" / "datasets"]
+    assert found.models == here.home / "models"
 
 
 def test_what_is_not_here_is_skipped_with_the_reason(here: Places) -> None:
