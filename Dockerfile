@@ -2,9 +2,9 @@
 #
 #   docker build -t kvasir --build-arg TORCH_INDEX=... .
 #   docker build -t kvasir:cuda --build-arg VARIANT=cuda .
-#   docker run --rm -p 127.0.0.1:8080:8080 -v kvasir-data:/data -e KVASIR_SERVER__OPEN=true kvasir
+#   docker run --rm -p 127.0.0.1:8080:8080 -v kvasir-data:/data -e KVASIR_SERVER__PUBLISHED=127.0.0.1 kvasir
 #
-# KVASIR_SERVER__OPEN answers whoever reaches the port, here this machine. Published further, make keys instead:
+# KVASIR_SERVER__PUBLISHED is the address that the port is published on. Beyond this machine it wants keys:
 #   docker run --rm -v kvasir-data:/data kvasir keys create NAME --scope read
 #
 # Build arguments:

@@ -91,10 +91,10 @@ class Guard:
 def check_exposure(settings: Settings) -> None:
     """Raises InvalidConfig where a server without keys would be open to other machines and nobody said so."""
     server = settings.server
-    if is_loopback(server.host) or server.open or KeyFile(settings.home).stamp() is not None:
+    if is_loopback(server.address) or server.open or KeyFile(settings.home).stamp() is not None:
         return
     raise InvalidConfig(
-        f"host {server.host!r} lets other machines in, and no key is asked for: make one with "
+        f"host {server.address!r} lets other machines in, and no key is asked for: make one with "
         "kvasir keys create NAME --scope read, listen on 127.0.0.1, or set [server] open = true "
         "(KVASIR_SERVER__OPEN=true) where something else keeps strangers out"
     )

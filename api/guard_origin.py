@@ -24,16 +24,22 @@ def header(headers: Headers, wanted: bytes) -> str:
 
 
 def check_origin(headers: Headers, chosen: ServerConfig) -> None:
-    """Raises NotAllowed for a request of a page that may not make it."""
+    """Raises NotAllowed for a request of a page that may not make it, by its origin or by a name of this server."""
+    check_page(headers, chosen)
+    host = header(headers, b"host")
+    if is_loopback(chosen.address) and not chosen.open and not _is_ours(host, chosen):
+        raise NotAllowed(
+            f"this server listens on {chosen.address} and is asked for as {host[:200]!r}, a name that may be "
+            "anybody's; name it in [server] origins, or make keys: kvasir keys create"
+        )
+
+
+def check_page(headers: Headers, chosen: ServerConfig) -> None:
+    """Raises NotAllowed for a request of a page of another origin that the settings do not name."""
     host, origin = header(headers, b"host"), header(headers, b"origin")
     if origin and not _is_allowed(origin, chosen) and _place(origin) != host.lower():
         raise NotAllowed(
             f"a page of {origin[:200]!r} may not call this server; name it in [server] origins to allow it"
-        )
-    if is_loopback(chosen.host) and not chosen.open and not _is_ours(host, chosen):
-        raise NotAllowed(
-            f"this server listens on {chosen.host} and is asked for as {host[:200]!r}, a name that may be anybody's; "
-            "name it in [server] origins, or make keys: kvasir keys create"
         )
 
 

@@ -317,6 +317,8 @@ class ServerConfig:
                  Where it is over, language models stop and the best so far is the answer
     rerank_deadline_ms  time for a reranker's language model, whatever pipeline or request allow, 0 for any time;
                  answers have ``timeout`` in [generation] and [remote]
+    published    the address that stands for ``host`` where a container's port is published, "" where it is host itself:
+                 on loopback no key is needed, and the names that the server is asked for as are checked
     open         without keys, listen beyond this machine all the same: whoever reaches the port may do everything
     open_metrics  /metrics needs no key
     origins      web pages that may call the server, as https://app.example.com; "*" for all. None: CORS is off
@@ -341,6 +343,7 @@ class ServerConfig:
     tracing: bool = False
     deadline_ms: float = 0.0
     rerank_deadline_ms: float = 0.0
+    published: str = ""
     open: bool = False
     open_metrics: bool = False
     origins: tuple[str, ...] = ()
@@ -363,6 +366,11 @@ class ServerConfig:
         for origin in self.origins:
             if not _ORIGIN.fullmatch(origin):
                 raise InvalidConfig(f'server.origins: {origin!r} is none; write https://app.example.com, or "*"')
+
+    @property
+    def address(self) -> str:
+        """Where others reach the server."""
+        return self.published or self.host
 
     @property
     def threads(self) -> int:

@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,12 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator, ValidationError
 
+from api.errors import NotAllowed
+from api.guard import check_exposure
+from api.guard_origin import check_origin
 from rag.config import Settings, load_settings
 from rag.errors import InvalidConfig
+from rag.keys import KeyFile
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
@@ -141,7 +147,7 @@ def test_the_defaults_are_the_servers_own() -> None:
         environ={
             "KVASIR_HOME": "/data",
             "KVASIR_SERVER__HOST": "0.0.0.0",
-            "KVASIR_SERVER__OPEN": "true",
+            "KVASIR_SERVER__PUBLISHED": "127.0.0.1",
             "KVASIR_REDIS_URL": "redis://kvasir@redis:6379/0",
         }
     )
@@ -158,7 +164,7 @@ def _value(settings: Settings, knob: str) -> object:
 
 @pytest.mark.parametrize("knob", [knob for knob in _knobs() if knob not in FOR_COMPOSE])
 def test_every_knob_is_a_setting_and_reaches_the_server(knob: str) -> None:
-    if knob == "KVASIR_REDIS_URL" or knob in ("KVASIR_SERVER__HOST", "KVASIR_SERVER__PORT", "KVASIR_SERVER__OPEN"):
+    if knob in ("KVASIR_REDIS_URL", "KVASIR_SERVER__HOST", "KVASIR_SERVER__PORT", "KVASIR_SERVER__PUBLISHED"):
         found = _value(load_settings(environ=environment({})), knob)
         assert (str(found).lower() if isinstance(found, bool) else str(found)) == environment({})[knob]
         return
@@ -167,10 +173,31 @@ def test_every_knob_is_a_setting_and_reaches_the_server(knob: str) -> None:
         "KVASIR_DEFAULT_PIPELINE": "bm25",
         "KVASIR_REMOTE__BASE_URL": "http://engine:8000/v1",
         "KVASIR_CACHE__MODE": "link-16",
+        "KVASIR_SERVER__OPEN": "True",
     }
-    wanted = str(before + 1) if isinstance(before, int) else others.get(knob, "another")
-    after = _value(load_settings(environ=environment({knob: wanted})), knob)
+    wanted = others.get(knob) or (str(before + 1) if isinstance(before, int) else "another")
+    after = _value(load_settings(environ=environment({knob: wanted.lower() if wanted == "True" else wanted})), knob)
     assert str(after) == wanted != str(before)
+
+
+def test_published_beyond_this_machine_it_wants_keys_or_a_word(tmp_path: Path) -> None:
+    def checked(environ: Mapping[str, str]) -> None:
+        check_exposure(replace(load_settings(environ=environment(environ)), home=tmp_path))
+
+    checked({})
+    with pytest.raises(InvalidConfig, match="kvasir keys create"):
+        checked({"KVASIR_BIND": "0.0.0.0"})
+    checked({"KVASIR_BIND": "0.0.0.0", "KVASIR_SERVER__OPEN": "true"})
+    KeyFile(tmp_path).create("one", "read")
+    checked({"KVASIR_BIND": "0.0.0.0"})
+
+
+@pytest.mark.parametrize(("host", "allowed"), [("127.0.0.1:8080", True), ("api:8080", True), ("evil.example", False)])
+def test_names_that_may_be_anybodys_are_refused_in_the_container_too(host: str, *, allowed: bool) -> None:
+    server = load_settings(environ=environment({})).server
+    refused = nullcontext() if allowed else pytest.raises(NotAllowed)
+    with refused:
+        check_origin([(b"host", host.encode())], server)
 
 
 def test_every_knob_is_explained_in_the_header() -> None:

@@ -14,7 +14,7 @@ from litestar.types import Receive, Scope, Send
 
 from api.access import READ
 from api.account import account_of
-from api.guard_origin import check_origin
+from api.guard_origin import check_page
 from api.request_id import request_id
 from api.service import Call, Service, service_in
 
@@ -67,7 +67,7 @@ async def mcp(scope: Scope, receive: Receive, send: Send) -> None:
     server = service.engine.settings.server
     if scope.get("method") != "POST":  # without sessions there is no stream to open and none to end
         raise MethodNotAllowedException(headers={"Allow": "POST"})
-    check_origin(scope["headers"], server)  # a key does not protect a page's user from another page
+    check_page(scope["headers"], server)  # a key does not protect a page's user from another page
     if _STATE not in app.state:
         app.state[_STATE] = Http(server.max_body_mb * 2**20)
     http: Http = app.state[_STATE]

@@ -369,6 +369,9 @@ def test_without_keys_it_listens_on_loopback_only(tmp_path: Path, host: str) -> 
     with pytest.raises(InvalidConfig, match="kvasir keys create"):
         check_exposure(settings(opened=False))
     check_exposure(settings(opened=True))
+    check_exposure(Settings(home=tmp_path, server=ServerConfig(host=host, published="127.0.0.1")))
+    with pytest.raises(InvalidConfig, match="kvasir keys create"):
+        check_exposure(Settings(home=tmp_path, server=ServerConfig(host="127.0.0.1", published=host)))
     KeyFile(tmp_path).create("one", "read")
     check_exposure(settings(opened=False))
 

@@ -251,6 +251,8 @@ def test_a_key_is_needed_where_there_are_keys_and_shows_its_collections_only(
         assert httpx.post(f"{running.url}/mcp", json=_INITIALIZE, headers=_ACCEPT).status_code == 401
         page = _ACCEPT | {"authorization": f"Bearer {secret}", "origin": "http://evil.example"}
         assert httpx.post(f"{running.url}/mcp", json=_INITIALIZE, headers=page).status_code == 403
+        proxied = _ACCEPT | {"authorization": f"Bearer {secret}", "host": "kvasir.example"}
+        assert httpx.post(f"{running.url}/mcp", json=_INITIALIZE, headers=proxied).status_code == 200
         assert asyncio.run(listed(running.url)).structured_content["collections"] == []
 
 
