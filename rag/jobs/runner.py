@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 import shutil
+import sqlite3
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
+import msgspec
 from filelock import FileLock, Timeout
 
 from rag.assemble import Engine
@@ -24,6 +28,8 @@ from rag.jobs.work import Work
 from rag.views import TENANTS, Views
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 FOLDER = "jobs"
 MAX_STALLS = 5
@@ -50,6 +56,7 @@ class Runner:
         self._stores: dict[str, JobStore] = {}
         self._running: dict[str, tuple[str, str]] = {}
         self._later: dict[str, float] = {}
+        self._troubled: set[str] = set()
         self._swept = 0.0
         self._threads = [
             threading.Thread(target=self._loop, name=f"kvasir-job-{i}", daemon=True)
@@ -71,7 +78,8 @@ class Runner:
         """Jobs of everybody by state."""
         found: Counter[State] = Counter()
         for tenant in self._tenants():
-            found.update(self._store(tenant).counts())
+            with self._lock:
+                found.update(self._asked(tenant, JobStore.counts) or {})
         return dict(found)
 
     def start(self) -> None:
@@ -112,15 +120,15 @@ class Runner:
             waiting = [
                 (busy[tenant], job.id, tenant, job)
                 for tenant in self._tenants()
-                for job in self._store(tenant, held=True).unfinished()
+                for job in self._asked(tenant, JobStore.unfinished) or ()
                 if self._is_free(tenant, job)
             ]
             for _, _, tenant, job in sorted(waiting, key=lambda one: one[:2]):
                 lock = FileLock(self._directory(tenant) / f"{job.id}.lock")
                 with suppress(Timeout):
                     lock.acquire(timeout=0)
-                    fresh = self._store(tenant, held=True).get(job.id)
-                    if fresh.over:
+                    fresh = self._asked(tenant, partial(JobStore.get, job_id=job.id))
+                    if fresh is None or fresh.over:
                         lock.release()
                         continue
                     self._running[job.id] = (tenant, job.collection)
@@ -149,15 +157,34 @@ class Runner:
         with self._lock:
             return self._store(tenant, held=True)
 
+    def _asked(self, tenant: str, question: Callable[[JobStore], T]) -> T | None:
+        """What one tenant's store says; None from one that cannot be used, which is nobody else's trouble.
+
+        The lock is held. The log tells of it once, until the store can be used again.
+        """
+        try:
+            said = question(self._store(tenant, held=True))
+        except JobNotFound:  # forgotten meanwhile
+            return None
+        except (KvasirError, OSError, sqlite3.Error, msgspec.DecodeError) as error:
+            if tenant not in self._troubled:
+                self._troubled.add(tenant)
+                log.error("jobs of %s rest: %s", f"tenant {tenant}" if tenant else "the server", error)
+            return None
+        self._troubled.discard(tenant)
+        return said
+
     def _sweep(self) -> None:
         """Forget old jobs and what nobody needs any more, now and then."""
         if self._swept and time.monotonic() - self._swept < _SWEEP_SECONDS:
             return
         self._swept = time.monotonic()
         for tenant in self._tenants():
-            store = self._store(tenant, held=True)
-            store.prune(older=time.time() - self.settings.keep_days * 86_400, keep=self.settings.keep)
-            sweep(store.directory, {job.id for job in store.unfinished()}, store.over)
+            self._asked(tenant, self._swept_out)
+
+    def _swept_out(self, store: JobStore) -> None:
+        store.prune(older=time.time() - self.settings.keep_days * 86_400, keep=self.settings.keep)
+        sweep(store.directory, {job.id for job in store.unfinished()}, store.over)
 
     # --- a job ---
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,11 +75,12 @@ def open_job(job: Job, spool: Path, control: Control, bounds: JobsConfig) -> Job
 def checked_folder(folder: str, bounds: JobsConfig) -> Path:
     """The real place of a folder that jobs may read. Raises InvalidInput for any other, whether it is there or not."""
     asked = Path(folder)
-    for allowed in bounds.folders:
-        root = Path(allowed).resolve()
-        real = (asked if asked.is_absolute() else root / asked).resolve()
-        if real.is_relative_to(root) and real.is_dir():
-            return real
+    with suppress(OSError, ValueError, RuntimeError):  # too long, with a NUL, not in UTF-8; links in a circle
+        for allowed in bounds.folders:
+            root = Path(allowed).resolve()
+            real = (asked if asked.is_absolute() else root / asked).resolve()
+            if real.is_relative_to(root) and real.is_dir():
+                return real
     raise InvalidInput(
         f"folder {folder[:200]!r} is none that jobs may read; whoever runs the server names them in [jobs] folders"
     )

@@ -262,7 +262,10 @@ def test_folders_of_the_settings_and_no_others(home: Path, make_engine: MakeEngi
         assert str(root) not in client.get(f"/v1/jobs/{done['id']}/skipped").text
         assert over(client, send("deep").json())["state"] == "done"
         assert ids(client, "c") == ["a.txt"]
-        refused = [send(folder) for folder in (str(outside), "../outside", "way", f"{root}/../outside", "/", "nowhere")]
+        odd = ("a\0b", "a" * 5000, "a/" * 3000)
+        refused = [
+            send(folder) for folder in (str(outside), "../outside", "way", f"{root}/../outside", "/", "nowhere", *odd)
+        ]
         assert {assert_problem(one, 422)["detail"].partition(" is none ")[2] for one in refused} == {
             "that jobs may read; whoever runs the server names them in [jobs] folders"
         }
@@ -301,6 +304,26 @@ def test_jobs_of_tenants_and_keys_are_their_own(home: Path, make_engine: MakeEng
         assert ids(client, "mine", keys["narrow"]) == ["narrow"]
         hidden = client.post("/v1/jobs?collection=theirs", content=rows(["x"]), headers=JSONL | keys["narrow"])
         assert_problem(hidden, 404, "collection_not_found")
+
+
+def test_damaged_jobs_of_a_tenant_are_nobody_elses_trouble(
+    home: Path, make_engine: MakeEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = KeyFile(home)
+    key = {name: {"x-api-key": file.create(name, "admin", tenant=name)[1]} for name in ("a", "b")}
+    damaged = home / "tenants" / "a" / "jobs" / "jobs.sqlite"
+    damaged.parent.mkdir(parents=True)
+    damaged.write_bytes(b"garbage" * 1000)
+    with TestClient(create_app(make_engine(home, server={"open_metrics": True}))) as client:
+        sent = client.post("/v1/jobs?collection=c", content=rows(["x"]), headers=JSONL | key["b"]).json()
+        assert over(client, sent, key["b"], seconds=30)["state"] == "done"
+        counted = client.get("/metrics")
+        assert (counted.status_code, "tenants" in counted.text) == (200, False)
+        assert 'kvasir_jobs{state="done"} 1.0' in counted.text
+        refused = client.post("/v1/jobs?collection=c", content=rows(["x"]), headers=JSONL | key["a"])
+        assert_problem(refused, 503)
+    told = [one.getMessage() for one in caplog.records if one.name == "rag.jobs.runner"]
+    assert len([line for line in told if line.startswith("jobs of tenant a rest: ")]) == 1, told
 
 
 def events_of(text: str) -> list[tuple[int, str, Body]]:
