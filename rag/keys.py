@@ -202,7 +202,7 @@ class Ring:
         stamp: Stamp | None = None
         try:
             stamp = self.file.stamp()
-            if stamp == self._stamp:
+            if stamp == self._stamp and not self.trouble:  # what could not be read is tried again
                 return False
             keys, self.trouble = self.file.read(), ""
         except (KeysDamaged, OSError) as error:

@@ -100,6 +100,25 @@ def test_a_damaged_file_lets_nobody_in_and_is_not_written_over(tmp_path: Path, c
     assert file.path.read_bytes() == content
 
 
+def test_a_file_that_can_be_read_again_opens_the_doors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its owner or mode is set right: neither changes its content, size or time."""
+    file = KeyFile(tmp_path)
+    _, secret = file.create("one", "read")
+    ring, readable = Ring(file), Path.read_bytes
+
+    def refuses(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuses)
+    ring.refresh()
+    assert ring.trouble
+    assert ring.find(secret) is None
+    monkeypatch.setattr(Path, "read_bytes", readable)
+    ring.refresh()
+    assert (ring.trouble, ring.find(secret) is not None) == ("", True)
+    assert not ring.refresh(), "once it was read it is only looked at"
+
+
 def test_keys_made_at_once_are_all_there(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         made = list(pool.map(lambda n: KeyFile(tmp_path).create(f"key-{n}", "read"), range(24)))
