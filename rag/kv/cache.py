@@ -13,7 +13,7 @@ from rag.kv.layout import StoredChunk, encode, parse
 from rag.kv.loading import LoadCosts
 from rag.kv.quantize import Scheme
 from rag.kv.states import ChunkStates
-from rag.kv.store import ChunkCacheStore, Value
+from rag.kv.store import ChunkCacheStore, SharedStore, Value
 from rag.kv.tiered import TieredStore
 
 
@@ -153,8 +153,31 @@ class ChunkCache:
         return parse(value, secret=self.secret).read(), there
 
     def restored(self, states: ChunkStates) -> ChunkStates:
-        """The states as they would come back if they were stored. Raises ValueError as ``put`` does."""
-        return parse(self._encoded(states, "0"), secret=self.secret).read()
+        """The states as they would come back if they were stored; what cannot be stored as it is."""
+        try:
+            return parse(self._encoded(states, "0"), secret=self.secret).read()
+        except ValueError:
+            return states
+
+    def mark(self) -> bytes:
+        """Another one as soon as anything is deleted from the store, by this process or another."""
+        try:
+            return self.store.generation() if isinstance(self.store, SharedStore) else b""
+        except CacheUnavailable:
+            return b"?"
+
+    def take_back(self, names: Sequence[str], mark: bytes) -> bool:
+        """Delete what was put under these names where something was deleted since the mark: it may be among them.
+
+        Looked at before the first put as well, few are put in vain. True where they were deleted.
+        """
+        if self.mark() == mark:
+            return False
+        try:
+            self.store.delete(names)
+        except CacheUnavailable as error:
+            self.unavailable(error)
+        return True
 
     @property
     def troubles(self) -> tuple[int, str]:
@@ -207,7 +230,7 @@ class ChunkCache:
         except BadCache as error:
             self.report.misses += 1
             self.damaged(error)
-            self._discard(key)
+            self.discard([key])
             return None
         self.report.hits += 1
         return states
@@ -222,9 +245,13 @@ class ChunkCache:
             raise BadCache("a stored chunk holds other tokens than its name says")
         return stored
 
-    def _discard(self, key: str) -> None:
+    def discard(self, names: Sequence[str]) -> None:
+        """Delete what is of no use, where that can be."""
         try:
-            self.store.delete([key])
+            if isinstance(self.store, TieredStore):
+                self.store.discard(names)
+            else:
+                self.store.delete(names)
         except CacheUnavailable as error:
             self.unavailable(error)
 

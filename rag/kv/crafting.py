@@ -93,7 +93,7 @@ class Crafting:
     def _composed(
         self, pieces: Pieces, selected: _Selected, meter: Meter, room: int, layers: int | None
     ) -> tuple[Composed, int]:
-        library, mode = self._library, self._mode
+        library, mode, mark = self._library, self._mode, self._slots.cache.mark()
         head, there = library.beginning(library.lead, meter)
         chunks, here, reused = self._filled(pieces, selected, meter)
         watch = InPlace(library.model, mode, pieces_of(head, chunks), [at + 1 for at in here]) if here else None
@@ -102,7 +102,7 @@ class Crafting:
         if watch is not None:
             with library.noticing(meter):
                 for variant in watch.variants():
-                    self._slots.keep(variant, cost=library.cost * len(variant.states.ids))
+                    self._slots.keep(variant, cost=library.cost * len(variant.states.ids), since=mark)
         return composed, reused + (len(head.ids) if there else 0)
 
     def _filled(self, pieces: Pieces, selected: _Selected, meter: Meter) -> tuple[list[Chunk], list[int], int]:

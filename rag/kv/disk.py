@@ -95,8 +95,9 @@ class DiskStore:
                 return b""
 
     def outdate(self) -> None:
-        """A directory that is not there has been copied by nobody."""
-        with self._reported("written"), suppress(FileNotFoundError):
+        """Makes the directory: another process may be about to store what it has just read."""
+        with self._reported("written"):
+            self.root.mkdir(parents=True, exist_ok=True)
             write_atomic(self.root / "generation", os.urandom(16))
 
     def keys(self, prefix: str = "") -> Iterator[str]:

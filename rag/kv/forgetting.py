@@ -9,7 +9,7 @@ from rag.errors import BadCache, CacheUnavailable
 from rag.kv.entries import parse_entry
 from rag.kv.key import token_bytes
 from rag.kv.slots import partner
-from rag.kv.store import ChunkCacheStore
+from rag.kv.store import ChunkCacheStore, SharedStore
 from rag.kv.tiered import TieredStore
 
 _WORD = 4
@@ -20,10 +20,13 @@ def forget_beginnings(store: ChunkCacheStore, passages: Iterable[Sequence[int]])
     """Deletes everything stored of these passages and of every beginning of them: all models, tenants and variants.
 
     Variants of other passages that were read behind one of them go too: what they attended to is in them.
+    What requests under way have read of them is not stored any more, or taken back: the store's generation, which they
+    compare, is another before the names are looked through and once more when all is deleted.
     Returns how many values there were. Looks through all names once, and through the entries of all variants. Raises
     CacheUnavailable where a store, or a tier of it, did not answer: the states may still be there.
     """
     stored: dict[str, list[str]] = {}
+    unheard = _outdate(store)
     names, troubles = _names(store)
     for name in names:
         stored.setdefault(name.split("}", 1)[0].rpartition("{")[2], []).append(name)
@@ -33,11 +36,20 @@ def forget_beginnings(store: ChunkCacheStore, passages: Iterable[Sequence[int]])
             doomed.update(*(stored[digest] for digest in _beginnings(passage) if digest in stored))
     chosen = sorted(doomed)
     deleted = sum(store.delete(chosen[at : at + _AT_ONCE]) for at in range(0, len(chosen), _AT_ONCE))
-    if isinstance(store, TieredStore) and not troubles:
-        store.outdate()  # another process may have in memory what no tier has any more
+    troubles = troubles or unheard or _outdate(store)  # another process may have in memory what no tier has any more
     if troubles:
         raise CacheUnavailable("; ".join(troubles))
     return deleted
+
+
+def _outdate(store: ChunkCacheStore) -> list[str]:
+    """Tells whoever has the store that something is deleted; why that cannot be, if it cannot."""
+    try:
+        if isinstance(store, SharedStore):
+            store.outdate()
+    except CacheUnavailable as error:
+        return [str(error)]
+    return []
 
 
 def _read_behind(store: ChunkCacheStore, names: set[str], stored: dict[str, list[str]]) -> set[str]:

@@ -183,7 +183,8 @@ class ChunkLibrary:
             meter.reuse.trouble = cache.troubles[1].partition(" (")[0]  # places in brackets are no client's to know
 
     def _loaded(self, cache: ChunkCache | None, chunks: list[Ids], meter: Meter) -> list[tuple[ChunkStates, bool]]:
-        """States, and whether they were read."""
+        """States, and whether they were read; what was read is not kept where something was deleted meanwhile."""
+        mark = cache.mark() if cache else b""
         if cache is None:
             found, left = list[ChunkStates | None]([None] * len(chunks)), dict[int, str]()
         elif self.costs is None:
@@ -191,8 +192,15 @@ class ChunkLibrary:
         else:
             found, left = cache.get_worthy(chunks, self.costs)
         missing = [at for at, states in enumerate(found) if states is None]
-        for at, states in zip(missing, self._read([chunks[at] for at in missing], meter), strict=True):
-            found[at] = self._kept(cache, states, left.get(at, ""), meter)
+        made = self._read([chunks[at] for at in missing], meter)
+        current = cache is None or not made or cache.mark() == mark
+        for at, states in zip(missing, made, strict=True):
+            kept = (
+                cache.restored(states) if cache and not current else self._kept(cache, states, left.get(at, ""), meter)
+            )
+            found[at] = kept
+        if cache and made and current:
+            cache.take_back([cache.key(chunks[at]) for at in missing], mark)
         read = set(missing)
         return [(states, at in read) for at, states in enumerate(found) if states is not None]
 

@@ -22,6 +22,7 @@ class MemoryStore:
         self._values: dict[str, Value] = {}
         self._worth = Worth()
         self._tally = Tally()
+        self._generation = 0
 
     def get(self, key: str) -> Value | None:
         with self._lock:
@@ -56,6 +57,14 @@ class MemoryStore:
             for key in there:
                 self._worth.remove(key)
             return len(there)
+
+    def generation(self) -> bytes:
+        """Of this process alone."""
+        return str(self._generation).encode()
+
+    def outdate(self) -> None:
+        with self._lock:
+            self._generation += 1
 
     def contains(self, key: str) -> bool:
         return key in self._values

@@ -14,7 +14,6 @@ from rag.kv.flight import SingleFlight
 from rag.kv.key import token_hash
 from rag.kv.layout import encode
 from rag.kv.store import Value
-from rag.kv.tiered import TieredStore
 
 _SLOT = re.compile(r"(.+:)([ci])(\d+)")
 
@@ -54,18 +53,23 @@ class VariantSlots:
         values = self.cache.values(names)
         return [self._loaded(name, value, *one) for name, value, one in zip(names, values, wanted, strict=True)]
 
-    def keep(self, variant: Variant, *, cost: float) -> bool:
+    def keep(self, variant: Variant, *, cost: float, since: bytes | None = None) -> bool:
         """Store a variant in the first slot that is free; True where that is done.
 
         Not where no slot is, or a variant behind the same tokens is there. ``cost``: milliseconds of prefill it saves.
+        since  the cache's mark before the variant was read: where anything was deleted since, it is not kept
         """
         ids, context = variant.states.ids, variant.context
+        mark = self.cache.mark()
+        if since not in (None, mark):
+            return False
         with self._keeping:
             there = self.contexts([ids])[ids]
             free = next((slot for slot in range(self.count) if slot not in there), None)
             if free is None or any(_same(context, other) for other in there.values()):
                 return False
-            return self._put(variant, free, cost)
+            kept = self._put(variant, free, cost)
+            return kept and not self.cache.take_back([self.cache.key(ids, f"c{free}"), self._entry(ids, free)], mark)
 
     def _put(self, variant: Variant, slot: int, cost: float) -> bool:
         cache, states = self.cache, variant.states
@@ -76,7 +80,7 @@ class VariantSlots:
                 states, cache.scheme, cache.digest, name, secret=cache.secret, allow_int4=True, context=variant.context
             )
             if cache.store.contains(key):
-                self._discard([key])
+                cache.discard([key])
             return cache.store.put(key, value, cost) and self._enter(states.ids, slot, variant.context, cost)
         except CacheUnavailable as error:
             cache.unavailable(error)
@@ -124,17 +128,7 @@ class VariantSlots:
         self.cache.report.misses += 1
         if error is not None:
             self.cache.damaged(error)
-        self._discard(names)
-
-    def _discard(self, names: Sequence[str]) -> None:
-        store = self.cache.store
-        try:
-            if isinstance(store, TieredStore):
-                store.discard(names)
-            else:
-                store.delete(names)
-        except CacheUnavailable as error:
-            self.cache.unavailable(error)
+        self.cache.discard(names)
 
 
 def partner(name: str) -> tuple[str, str]:

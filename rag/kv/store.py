@@ -80,7 +80,7 @@ class ChunkCacheStore(Protocol):
 
 @runtime_checkable
 class SharedStore(Protocol):
-    """A store that several processes have, so that one of them can tell the others what is no longer to be used."""
+    """A store that several have, processes or threads: one of them can tell the others what is no longer to be used."""
 
     def generation(self) -> bytes:
         """A mark that is another after every ``outdate``; empty before the first, or where the store has lost it."""

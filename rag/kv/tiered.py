@@ -41,11 +41,13 @@ class TieredStore:
             raise ValueError("a store needs at least one tier")
         self.name, self.tiers = "+".join(tier.name for tier in tiers), tuple(tiers)
         self._tally = Tally()
-        self._shared = [tier for tier in self.tiers if isinstance(tier, SharedStore)]
         self._copies = [tier for tier in self.tiers if isinstance(tier, MemoryStore)]
+        others = [tier for tier in self.tiers if not isinstance(tier, MemoryStore)]
+        self._shared = [tier for tier in others if isinstance(tier, SharedStore)]
         self.looked: dict[str, tuple[int, int]] = {tier.name: (0, 0) for tier in tiers}
         self._turn = Lock()
         self._seen: list[bytes] | None = None
+        self._outdates = 0
 
     def get(self, key: str) -> Value | None:
         return self.get_many([key])[0]
@@ -111,10 +113,21 @@ class TieredStore:
         if troubles := self._outdated():
             raise CacheUnavailable(f"copies in other processes may be used yet ({'; '.join(troubles)}); delete again")
 
+    def generation(self) -> bytes:
+        """Another one after every deletion, by whomever; what a tier that does not answer would say is left out."""
+        parts = [str(self._outdates).encode()]
+        for tier in self._shared:
+            try:
+                parts.append(tier.generation())
+            except CacheUnavailable:
+                parts.append(b"?")
+        return b":".join(parts)
+
     def _outdated(self) -> list[str]:
         """Why others may not have heard of it; empty where they have."""
         with self._turn:
             self._seen = None
+            self._outdates += 1
         troubles = []
         for tier in self._shared:
             try:

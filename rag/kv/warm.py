@@ -51,11 +51,13 @@ def warm(
     batch_tokens  padded tokens that are read and stored together
     seed          the order of batches: workers with different seeds share the work, and only their last batches meet
     Raises InvalidConfig for a library that keeps nothing, CacheUnavailable where the store fails: what it has, it has.
+    And where something is deleted from the store meanwhile: the passages may be of it, so nothing more is stored.
     """
     started = time.perf_counter()
     cache = library.cache
     if cache is None:
         raise InvalidConfig('nothing is kept with cache.store = "none"; choose files or redis')
+    mark = cache.mark()
     wanted = sorted({ids for ids in passages if ids}, key=lambda ids: (len(ids), ids))
     total, done, read, tokens = sum(map(len, wanted)), 0, 0, 0
     batches = list(_batches(wanted, batch_tokens))
@@ -72,7 +74,7 @@ def warm(
                 cost = 1e3 * (time.perf_counter() - since) / sum(map(len, missing))
                 if written is not None:
                     written.result()
-                written = writer.submit(_store, cache, made, cost)
+                written = writer.submit(_store, cache, made, cost, mark)
                 read, tokens = read + len(missing), tokens + sum(map(len, missing))
             done += sum(map(len, batch))
             progress(done, total)
@@ -83,7 +85,18 @@ def warm(
     )
 
 
-def _store(cache: ChunkCache, made: Sequence[ChunkStates], cost: float) -> None:
+def _store(cache: ChunkCache, made: Sequence[ChunkStates], cost: float, mark: bytes) -> None:
+    outdated = cache.mark() != mark
+    if not outdated:
+        _put(cache, made, cost)
+        outdated = cache.take_back([cache.key(states.ids) for states in made], mark)
+    if outdated:
+        raise CacheUnavailable(
+            "documents were deleted while passages were read ahead; what is stored stays, run it again for those left"
+        )
+
+
+def _put(cache: ChunkCache, made: Sequence[ChunkStates], cost: float) -> None:
     before = cache.troubles[0]
     for states in made:
         kept = cache.put(states, cost=cost * len(states.ids))

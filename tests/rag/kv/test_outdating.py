@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,11 +16,15 @@ from rag.kv.forgetting import forget_beginnings
 from rag.kv.key import chunk_key
 from rag.kv.library import ChunkLibrary
 from rag.kv.memory import MemoryStore
+from rag.kv.modes import parse_mode
+from rag.kv.reader import CachedReader
 from rag.kv.redis import RedisStore
 from rag.kv.store import ChunkCacheStore, SharedStore, Value
 from rag.kv.tiered import TieredStore
+from rag.kv.warm import warm
 from rag.reranking.icr import lead_of
 from rag.runtime.meter import Meter
+from rag.runtime.prompt import Prompt, Role, Segment
 from tests.rag.kv.chunks import FINGERPRINT, value
 from tests.rag.kv.models import model_of, tokens
 from tests.redis_server import RedisServer
@@ -165,3 +170,77 @@ def test_a_deletion_that_nobody_can_hear_of_is_an_error() -> None:
         with pytest.raises(CacheUnavailable, match="delete again"):
             store.delete([KEY])
         assert store.get(KEY) is None
+
+
+# --- requests under way ---
+
+
+def deleting(library: ChunkLibrary, step: str, forget: Callable[[], object]) -> None:
+    """Has ``forget`` run once within a request of the library: when it has read, or when it has stored."""
+    cache = library.cache
+    assert cache is not None
+    whole: Any = getattr(library if step == "_read" else cache, step)
+    left = [forget]
+
+    def with_deletion(*args: Any, **named: Any) -> Any:
+        result = whole(*args, **named)
+        if left:
+            left.pop()()
+        return result
+
+    setattr(library if step == "_read" else cache, step, with_deletion)
+
+
+@pytest.mark.parametrize("step", ["_read", "keep"])
+@pytest.mark.parametrize("where", ["bare", "here", "elsewhere"])
+def test_a_request_under_way_does_not_store_what_is_deleted_meanwhile(process: Process, step: str, where: str) -> None:
+    chunks = tokens(20, 12)
+    mine: ChunkCacheStore = MemoryStore(10**7) if where == "bare" else process()
+    others = process() if where == "elsewhere" else mine
+    others.put(KEY, value(1))
+    library = ChunkLibrary(model_of(), lead_of, mine, "bf16")
+    deleting(library, step, lambda: forget_beginnings(others, chunks[:1]))
+    found, kept = library.find(chunks, Meter()), library.cache
+    assert kept is not None
+    assert found.read == frozenset(chunks)
+    assert found.states[chunks[0]].rounded == "bf16"  # as if it were stored
+    assert set(mine.keys("kv")) == {KEY}
+    library.find(chunks[1:], Meter())
+    assert kept.contains(chunks[1])
+    assert not library.find(chunks[1:], Meter()).read
+
+
+@pytest.mark.parametrize("step", ["load", "keep"])
+def test_variants_that_are_read_while_a_passage_is_deleted_are_not_kept(process: Process, step: str) -> None:
+    store, others = process(), process()
+    gone, one, other = tokens(20, 12, 9)
+    library = ChunkLibrary(model_of(), lead_of, store, "fp32", variants=2)
+    reader, slots = CachedReader(library, parse_mode("craft")), library.slots
+    assert slots is not None
+    parts = [Segment(ids, Role.PASSAGE) for ids in (gone, one, other)]
+    prompt, question = Prompt((Segment(library.lead), *parts)), [Prompt((Segment((7, 8)),))]
+    library.find([gone, one, other], Meter())
+    whole: Any = getattr(slots, step)
+
+    def with_deletion(*args: Any, **named: Any) -> Any:
+        forget_beginnings(others, [gone])
+        return whole(*args, **named)
+
+    setattr(slots, step, with_deletion)
+    reader.attention(prompt, question, Meter())
+    assert slots.contexts([one, other]) == {one: {}, other: {}}
+
+
+def test_reading_ahead_stops_where_something_is_deleted_meanwhile(process: Process) -> None:
+    store, others, chunks = process(), process(), tokens(20, 12, 9)
+    library = ChunkLibrary(model_of(), lead_of, store, "fp32")
+    assert library.cache is not None
+
+    def progress(done: int, total: int) -> None:
+        if done == 0:
+            forget_beginnings(others, chunks[:1])
+
+    with pytest.raises(CacheUnavailable, match="deleted while"):
+        warm(library, chunks, Meter(), progress=progress)
+    assert not library.cache.contains(chunks[0])
+    assert warm(library, chunks[1:], Meter()).read == 2
