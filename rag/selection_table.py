@@ -35,7 +35,7 @@ class Weights:
     bridge        a chunk names the title of another, and the question does not: the second hop
     likelihood    of the question given the set, by the language model; 0: it needs one, and is not measured
     redundancy    repeated text
-    tokens        share of the budget, or of all candidates where they are less
+    tokens        share of the budget, or of all candidates where they are less, but of 1,024 at least
     order         chunks in another order than the pipeline's, where sequences are searched
     ttft          expected time to the first token, by what of the set's states is cached; 0: the state of a cache
                   should not change answers unasked

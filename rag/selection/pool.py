@@ -25,8 +25,9 @@ from rag.selection.terms import (
 )
 from rag.selection.titles import links, named
 from rag.selection.waiting import waiting
-from rag.values import Hit, Query, Ranking
+from rag.values import Hit, Query, Ranking, ScoreKind
 
+FOUND = 0.5
 NEAR_COSINE, NEAR_JACCARD = 0.7, 0.2
 """From where on two chunks repeat each other: cosines of a sentence encoder, Jaccard indices of word pairs."""
 
@@ -50,8 +51,11 @@ class Pool:
 
     @cached_property
     def relevance(self) -> Array:
-        """(n,) in [0, 1]."""
-        return np.array([self.ranking.relevance(hit) for hit in self.hits], dtype=np.float64)
+        """(n,) in [0, 1]. What BM25 finds best is FOUND at least: in a small collection even that scores low."""
+        found = np.array([self.ranking.relevance(hit) for hit in self.hits], dtype=np.float64)
+        if self.ranking.kind is ScoreKind.BM25 and 0 < (best := found.max(initial=0.0)) < FOUND:
+            found *= FOUND / best
+        return found
 
     @cached_property
     def standing(self) -> Array:

@@ -151,3 +151,11 @@ def test_equal_texts_all_negative_and_no_scores_have_defined_results() -> None:
     assert [(w.by, w.gain < 0) for w in context.choice.rejected] == [("tokens", True)] * 2
     with pytest.raises(ValueError, match="not a number"):
         ranked(("fog", float("nan")))
+
+
+@pytest.mark.parametrize("score", [0.4, 1.4, 9.0, 30.0])
+def test_the_one_chunk_that_bm25_finds_in_a_small_collection_is_taken(score: float) -> None:
+    """Scores are low there: no term is rare among few documents."""
+    hit = Hit(Chunk("heart#0", "heart", "The heart pumps blood.", 0, 22), score)
+    ranking = Ranking((hit,), ScoreKind.BM25, StageReport("bm25"))
+    assert ids(SetSelector(count=Entries(HASHING)).select(Query("What pumps blood?"), ranking, 1024)) == ["heart"]
