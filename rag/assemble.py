@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rag.caching import Caching
 from rag.config import LEXICAL, MAX_K, IndexConfig, PipelineConfig, RerankerConfig, Settings
-from rag.errors import InvalidConfig
+from rag.errors import CacheUnavailable, InvalidConfig
 from rag.pipeline import Pipeline
 from rag.runtime.meter import Limits
 from rag.selection_table import SEARCHES
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from rag.runtime.reader import Reader
 
 UNLIMITED = Limits()
+AT_ONCE = 8
+"""Sets that a language model values at once where a search has a time limit: it is looked at in between."""
 
 
 class Engine:
@@ -287,6 +289,7 @@ class Engine:
             evaluations=table.evaluations or None,
             seconds=table.milliseconds / 1e3 or None,
             tokens=table.model_tokens or None,
+            **({"batch": AT_ONCE} if table.weights.likelihood and table.milliseconds else {}),
         )
         return SetSelector(
             count=self._counter(chosen),
@@ -301,14 +304,20 @@ class Engine:
             ordered=table.ordered,
             reader=partial(self.caching.reader, "") if table.weights.likelihood else None,
             passage_tokens=table.passage_tokens,
-            kept=self._kept if table.weights.ttft else None,
+            kept=self._kept if table.weights.ttft and chosen.generate == "local" else None,
         )
 
     def _kept(self, chunks: Sequence[Chunk]) -> list[bool]:
-        """Of which chunks the language model's states are stored."""
+        """Of which chunks the language model's states are stored. Raises CacheUnavailable."""
         library = self.caching.library()
+        if (cache := library.cache) is None:
+            return [False] * len(chunks)
+        failures = cache.troubles[0]
         ids = library.model.tokenizer.encode_many([chunk.titled for chunk in chunks])
-        return [library.cache is not None and library.cache.contains(tuple(one)) for one in ids]
+        found = [cache.contains(tuple(one)) for one in ids]
+        if cache.troubles[0] > failures:
+            raise CacheUnavailable(cache.troubles[1])
+        return found
 
     def _generator(self, chosen: PipelineConfig) -> Generator:
         if chosen.generate == "remote":

@@ -37,8 +37,8 @@ class Weights:
     redundancy    repeated text
     tokens        share of the budget, or of all candidates where they are less, but of 1,024 at least
     order         chunks in another order than the pipeline's, where sequences are searched
-    ttft          expected time to the first token, by what of the set's states is cached; 0: the state of a cache
-                  should not change answers unasked
+    ttft          expected time to the first token, by what of the set's states is cached, where generate = "local";
+                  0: the state of a cache should not change answers unasked
     """
 
     coverage: float = 0.15
@@ -82,7 +82,7 @@ class SelectionConfig:
     weights: Weights = Weights()
     depth: int = 30
     most: int = 12
-    evaluations: int = 400
+    evaluations: int = 1200
     milliseconds: float = 0.0
     model_tokens: int = 0
     similarity: Literal["minhash", "encoder"] = "minhash"

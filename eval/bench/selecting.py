@@ -95,7 +95,7 @@ def _analytic(repeats: int) -> Figure:
         unit="ms",
         relation="value",
         target=30.0,
-        note=f"least of {4 * repeats}; {found.evaluations} sets valued; floor: the terms of the same sets alone; "
+        note=f"least of {4 * repeats}; {found.evaluations} sets valued; beside the terms of the same sets alone; "
         f"with reading the texts and the reasons of every candidate {1e3 * min(whole):.1f} ms",
     )
 
@@ -118,7 +118,7 @@ def _likelihood(shape: str, repeats: int) -> Iterator[Figure]:
         baseline=sum(len(prompt.ids) for prompt in prompts),
         unit="tokens",
         target=0.2,
-        note=f"{note}; floor: every prompt whole; with shared beginnings, without a cache {theirs.prefill}",
+        note=f"{note}; beside every prompt whole; with shared beginnings, without a cache {theirs.prefill}",
     )
     times = [seconds(lambda: _valued(cached, chunks, sets)) for _ in range(repeats)]
     full = [seconds(lambda: _one_by_one(model, prompts)) for _ in range(repeats)]
@@ -130,7 +130,7 @@ def _likelihood(shape: str, repeats: int) -> Iterator[Figure]:
         baseline=statistics.median(full),
         unit="s",
         target=0.5,
-        note=f"{ours.passes} passes, floor: every prompt whole; with shared beginnings, without a cache "
+        note=f"{ours.passes} passes, beside every prompt whole; with shared beginnings, without a cache "
         f"{statistics.median(shared):.3f} s in {theirs.passes} passes; {left / 1e9:.1f} GFLOP are left to do, "
         f"{flops(model, sum(len(prompt.ids) for prompt in prompts)) / 1e9:.1f} without a cache",
     )

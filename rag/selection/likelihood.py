@@ -20,11 +20,12 @@ MAX_QUESTION_TOKENS = 128
 
 
 class Likelihood(Term):
-    """Probability of a token of the question given the chosen chunks, their geometric mean: exp(log p(q | S) / |q|).
+    """The share by which the chosen chunks lower the perplexity of the question: 1 - ppl(q | S) / ppl(q), 0 at least.
 
-    UPR (Sachan et al., EMNLP 2022) over a set: the model is asked to write the question that the passages answer. The
-    order of the selection is the order in the prompt. All selections of a call are one call of the reader, each is
-    asked once; 0 for the empty one, which is not asked.
+    UPR (Sachan et al., EMNLP 2022) over a set: the model is asked to write the question that the passages answer, and
+    what it would write without any is taken off, so that models and questions share a scale. ppl(q | S) is
+    exp(-log p(q | S) / |q|). The order of the selection is the order in the prompt. All selections of a call are one
+    call of the reader, each is asked once; the empty one, whose value is 0, with the first of them.
 
     reader  gives the model, when a set is first valued: the model, or a reader that reuses cached states of chunks
     meter   counts what it computes
@@ -37,13 +38,18 @@ class Likelihood(Term):
         self.meter = meter
         self._reader_of, self._question, self._chunks, self._longest = reader, question, chunks, longest
         self._known: dict[Selection, float] = {(): 0.0}
+        self._alone: float | None = None
+        """Mean log-probability of the question's tokens without any chunk."""
 
     def __call__(self, selections: Sequence[Selection]) -> Array:
         if new := [selection for selection in dict.fromkeys(selections) if selection not in self._known]:
-            found = self._reader.likelihood([self.prompt(selection) for selection in new], self.meter)
+            asked = new if self._alone is not None else [(), *new]
+            found = self._reader.likelihood([self.prompt(one) for one in asked], self.meter).astype(np.float64)
             if np.isnan(found).any():
                 raise ModelNotAvailable("the likelihood of the question is no number; load the model in float32")
-            values = np.exp(np.minimum(0.0, found.astype(np.float64)))
+            if self._alone is None:
+                self._alone, found = float(found[0]), found[1:]
+            values = 1.0 - np.exp(np.minimum(0.0, self._alone - found))
             self._known.update(zip(new, values.tolist(), strict=True))
         return np.array([self._known[selection] for selection in selections], dtype=np.float64)
 
@@ -58,13 +64,16 @@ class Likelihood(Term):
         return 0.0
 
     def reads(self, selection: Selection) -> int:
-        """Tokens that the model computes at most to value a selection: without the chunks where their states are kept.
-
-        A chunk whose states are not there is read once more, which is not counted here but by the meter.
-        """
+        """Tokens that the model computes at most to value a selection, chunks that are not stored yet among them."""
         prompt = self.prompt(selection)
-        kept = sum(len(segment.ids) for segment in prompt.segments if segment.role is Role.PASSAGE)
-        return len(prompt.ids) - (0 if self._reader.labelled else kept)
+        passages = sum(len(self._passages[i]) for i in selection)
+        alone = len(self.prompt(()).ids) if self._alone is None and selection else 0
+        return alone + len(prompt.ids) - passages + sum(self._computed[i] for i in selection)
+
+    @cached_property
+    def _computed(self) -> list[int]:
+        """Of each chunk, when the question came."""
+        return self._reader.computed(self._passages)
 
     def prompt(self, selection: Selection) -> Prompt:
         """The task, the chunks in the order of the selection, and the question last; all but the question is shared.

@@ -10,10 +10,10 @@ __all__ = ["one_thread"]
 
 def test_cached_chunks_leave_a_small_part_of_the_tokens_to_compute() -> None:
     search, tokens, time = selecting("tiny", 1)
-    assert search.measured >= (search.floor or 0.0) * 0.5
+    assert search.measured >= (search.baseline or 0.0) * 0.5
     assert "400 sets valued" in search.note
     assert tokens.verdict == "met"
-    assert 0 < tokens.measured < (tokens.floor or 0)
+    assert 0 < tokens.measured < (tokens.baseline or 0)
     assert time.measured > 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from math import exp
 
 import numpy as np
@@ -62,14 +63,16 @@ def test_the_prompt_has_the_chunks_in_their_order_and_the_question_last() -> Non
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3"])
-def test_a_value_is_the_models_mean_probability_of_the_questions_tokens(family: str) -> None:
+def test_a_value_is_by_how_much_the_questions_perplexity_falls(family: str) -> None:
     model = loaded(family)
     asked = term(model)
-    alone = [exp(float(model.likelihood([asked.prompt(s)], Meter())[0])) for s in SETS]
-    assert asked(SETS) == pytest.approx(alone, rel=1e-4)
-    assert 0.0 < min(alone) < max(alone) < 1.0
+    without, *perplexities = [exp(-float(model.likelihood([asked.prompt(s)], Meter())[0])) for s in ((), *SETS)]
+    fallen = [max(0.0, 1.0 - perplexity / without) for perplexity in perplexities]
+    assert asked(SETS) == pytest.approx(fallen, abs=1e-4)
+    assert 0.0 <= min(fallen) < max(fallen) < 1.0
     assert asked([()]).tolist() == [0.0]
-    assert asked([(0, 1)])[0] != asked([(1, 0)])[0], "the order counts"
+    pairs = list(combinations(range(len(CHUNKS)), 2))
+    assert any(asked([pair])[0] != asked([pair[::-1]])[0] for pair in pairs), "the order counts"
 
 
 def test_a_batch_is_one_call_and_no_set_is_asked_twice() -> None:
@@ -77,7 +80,7 @@ def test_a_batch_is_one_call_and_no_set_is_asked_twice() -> None:
     asked = term(reader)
     asked([*SETS, (0,)])
     asked([(0, 1), (2,), ()])
-    assert [len(call) for call in reader.calls] == [5, 1]
+    assert [len(call) for call in reader.calls] == [6, 1], "the empty set comes with the first"
     assert asked.knows((2,))
     assert not asked.knows((3,))
 
@@ -113,10 +116,24 @@ def test_a_selector_weighs_it_and_reports_what_was_computed() -> None:
     assert context.choice is not None
     assert "likelihood" in context.choice.chosen[0].terms
     asked = [prompt for call in reader.calls for prompt in call]
-    assert len(asked) == len({prompt.ids for prompt in asked}) == context.choice.evaluations
+    assert len(asked) == len({prompt.ids for prompt in asked}) == 1 + context.choice.evaluations
     assert context.report.tokens == context.choice.tokens > 0
     assert context.report.passes > 0
     assert len(reader.calls) < len(asked), "the sets of an expansion share a call"
+
+
+@pytest.mark.parametrize("mode", ["independent", "link-4", "blend-0.15", "full"])
+@pytest.mark.parametrize("warm", [False, True])
+def test_tokens_of_a_model_with_cached_states_can_be_limited(mode: str, warm: bool) -> None:
+    """Chunks that are read first, and what a mode computes again, are counted before they are."""
+    reader = CachedReader(ChunkLibrary(loaded("llama"), lead_of, MemoryStore(2**30)), parse_mode(mode))
+    if warm:
+        term(reader, longest=256)(SETS)
+    limits = Limits(tokens=700)
+    selector = SetSelector(count=Entries(HashingEncoder()), weights=WEIGHTS, reader=lambda: reader, limits=limits)
+    choice = selector.select(Query(QUESTION), ranking(), 60).choice
+    assert choice is not None
+    assert choice.tokens <= 700
 
 
 def test_its_tokens_can_be_limited() -> None:
