@@ -74,6 +74,7 @@ class Size:
 SIZES = (
     Size(n=12, instances=100, points=(50, 100, 200, 400)),
     Size(n=18, instances=40, points=(100, 200, 400, 800)),
+    Size(n=30, instances=12, points=(200, 400, 800, 1200), largest_mean=0.03, largest_p95=0.1),
     Size(n=7, instances=40, points=(50, 100, 200, 400), ordered=True),
 )
 

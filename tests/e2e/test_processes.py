@@ -93,6 +93,18 @@ def test_a_process_that_dies_is_replaced_and_the_other_goes_on(served: Served) -
     until(lambda: all(served.get("/ready").status_code == 200 for _ in range(8)))
 
 
+def test_processes_count_together(served: Served) -> None:
+    def counted() -> float:
+        text = served.get("/metrics").text
+        found = re.search(r'^kvasir_requests_total\{method="POST",route="/v1/search",status="200"\} (\S+)$', text, re.M)
+        return float(found[1]) if found else 0.0
+
+    before = counted()
+    for _ in range(8):
+        httpx.post(f"{served.url}/v1/search", json={"collection": "small", "query": "ferry", "pipeline": "bm25"})
+    assert [counted() - before for _ in range(6)] == [8.0] * 6, "whichever process answers"
+
+
 def test_told_to_end_all_end_in_order_and_nobody_listens(served: Served) -> None:
     workers = served.workers()
     served.process.terminate()
@@ -115,15 +127,3 @@ def test_processes_end_with_a_supervisor_that_was_killed(served: Served) -> None
     again.wait(10)
     until(lambda: not any(worker.is_running() for worker in workers), 60)
     assert home.is_dir()
-
-
-def test_processes_count_together(served: Served) -> None:
-    def counted() -> float:
-        text = served.get("/metrics").text
-        found = re.search(r'^kvasir_requests_total\{method="POST",route="/v1/search",status="200"\} (\S+)$', text, re.M)
-        return float(found[1]) if found else 0.0
-
-    before = counted()
-    for _ in range(8):
-        httpx.post(f"{served.url}/v1/search", json={"collection": "small", "query": "ferry", "pipeline": "bm25"})
-    assert [counted() - before for _ in range(6)] == [8.0] * 6, "whichever process answers"
