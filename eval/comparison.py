@@ -123,7 +123,10 @@ def compare(
         queries=len(judged),
         scores=scores,
         pairs=_corrected(pairs),
-        notes=[*irrelevant(judged), *(note for system in systems for note in gaps(system, judged))],
+        notes=[
+            *irrelevant(judged),
+            *(note for system in systems for note in [*gaps(system, judged), *system.notes]),
+        ],
     )
 
 

@@ -30,11 +30,35 @@ class Scores:
 
 
 def parse_measures(text: str) -> list[Any]:
-    """The measures named in ``text``, separated by blanks or commas. Raises InvalidInput for an unknown one."""
+    """The measures named in ``text``, separated by blanks or commas, each once. Raises InvalidInput for an unknown one.
+
+    One under two names is one: twice, it would be two tests of a comparison.
+    """
     names = [name for name in _BETWEEN.split(text.strip()) if name]
     if not names:
         raise InvalidInput("no measure named; write for example: --metrics 'nDCG@10 R@100 RR@10'")
-    return [_parsed(name) for name in names]
+    return list({str(measure): measure for measure in map(_parsed, names)}.values())
+
+
+def check_cutoffs(measures: Sequence[Any], depth: int, known: str) -> None:
+    """Raises InvalidInput for a cutoff below the rank that lists go down to, ``known`` says where they end.
+
+    Such a measure would count documents as missing that nobody looked for.
+    """
+    for measure in measures:
+        if (cutoff := deepest([measure])) > depth:
+            raise InvalidInput(f"{measure} looks at {cutoff} documents, {known}; run it anew with --depth {cutoff}")
+
+
+def deepest(measures: Sequence[Any]) -> int:
+    """The largest cutoff of the measures, 0 where none has one."""
+    return max((_cutoff(measure) for measure in measures), default=0)
+
+
+def _cutoff(measure: Any) -> int:
+    if isinstance(measure, RankDiscountedGain):
+        return measure.cutoff
+    return int(measure.params.get("cutoff", 0))
 
 
 def _parsed(name: str) -> Any:

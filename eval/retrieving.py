@@ -8,7 +8,7 @@ from typing import Any
 
 from eval.beir import Dataset, load_dataset
 from eval.commands import shown, writable, write_result
-from eval.measures import parse_measures
+from eval.measures import check_cutoffs, parse_measures
 from eval.measures import score as measured
 from eval.report import Report
 from eval.run import evaluate
@@ -44,6 +44,7 @@ def run_beir(
     Raises InvalidInput where the pipeline was tuned on this split, unless that is allowed: then a note says it.
     """
     measures = parse_measures(metrics)
+    check_cutoffs(measures, depth, f"--depth {depth} finds no more")
     if not running.url:
         settings.pipeline(pipeline, overrides)  # a wrong name is refused before anything is built
     writable(run_out, result_out, running.rows)

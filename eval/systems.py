@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from eval.beir import read_lines
-from eval.measures import Scores, score
+from eval.measures import Scores, check_cutoffs, score
+from eval.result_file import Facts, facts, row
 from eval.trec import Qrels, Run, Scored, parse_run
 from rag.errors import InvalidInput
 
@@ -26,7 +27,8 @@ class System:
     run      query id to documents, best first
     queries  query id to text;  qrels  judgements that the run was made for. Both are empty for a TREC run
     seconds  query id to the time that it took, where that was measured
-    summary  what a result file says beside that: configuration, times, tokens, machine; empty for a TREC run
+    facts    what a result file says of its lists and costs, checked;  summary  all that it says beside the queries:
+             configuration, times, tokens, machine. Both say nothing for a TREC run
     """
 
     name: str
@@ -34,7 +36,13 @@ class System:
     queries: Mapping[str, str]
     qrels: Qrels
     seconds: Mapping[str, float]
-    summary: Mapping[str, Any]
+    facts: Facts = field(default_factory=Facts)
+    summary: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def notes(self) -> list[str]:
+        """What the file says that a reader of its figures has to know, under the system's name."""
+        return [f"{self.name}: {note}" for note in self.facts.notes]
 
 
 def result(
@@ -80,7 +88,7 @@ def _loaded(file: Path, name: str) -> System:
     run = parse_run(lines, str(file))
     if not run:
         raise InvalidInput(f"{file} holds no result; give a TREC run ('qid Q0 docid rank score tag') or a result file")
-    return System(name=name, run=run, queries={}, qrels={}, seconds={}, summary={})
+    return System(name=name, run=run, queries={}, qrels={}, seconds={})
 
 
 def _from_result(lines: Sequence[str], file: Path, name: str) -> System:
@@ -98,30 +106,19 @@ def _from_result(lines: Sequence[str], file: Path, name: str) -> System:
     rows = said.pop("per_query", None)
     if not isinstance(rows, dict) or not rows:
         raise InvalidInput(f"{file} holds no judged query under 'per_query'; make it anew")
-    run: dict[str, tuple[Scored, ...]] = {}
+    run: dict[str, Sequence[Scored]] = {}
     seconds: dict[str, float] = {}
     queries: dict[str, str] = {}
     qrels: dict[str, dict[str, int]] = {}
-    for query_id, row in rows.items():
-        try:
-            queries[query_id] = str(row["text"])
-            qrels[query_id] = {str(doc_id): int(grade) for doc_id, grade in row["qrels"].items()}
-            if row["documents"]:
-                run[query_id] = _documents(row["documents"])
-            if row["seconds"] is not None:
-                seconds[query_id] = float(row["seconds"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InvalidInput(f"{file}, query {query_id!r}: {error!r}; this is no row of a result file") from None
-    return System(name=name, run=run, queries=queries, qrels=qrels, seconds=seconds, summary=said)
-
-
-def _documents(rows: Sequence[Sequence[Any]]) -> tuple[Scored, ...]:
-    documents = tuple(Scored(str(doc_id), float(value)) for doc_id, value in rows)
-    if len({document.doc_id for document in documents}) != len(documents):
-        raise ValueError("a document comes twice")
-    if any(document.score != document.score for document in documents):
-        raise ValueError("a score is not a number")
-    return documents
+    for query_id, said_of_it in rows.items():
+        one = row(said_of_it, f"{file}, query {query_id!r}")
+        queries[query_id], qrels[query_id] = one.text, one.qrels
+        if one.documents:
+            run[query_id] = one.scored()
+        if one.seconds is not None:
+            seconds[query_id] = one.seconds
+    known = facts(said, file)
+    return System(name=name, run=run, queries=queries, qrels=qrels, seconds=seconds, facts=known, summary=said)
 
 
 def judgements(systems: Sequence[System], given: Qrels | None) -> Qrels:
@@ -155,7 +152,13 @@ def texts(systems: Sequence[System], given: Mapping[str, str]) -> dict[str, str]
 
 
 def scored(systems: Sequence[System], qrels: Qrels, measures: Sequence[Any]) -> dict[str, Scores]:
-    """System's name to its scores, all by the same judgements."""
+    """System's name to its scores, all by the same judgements.
+
+    Raises InvalidInput for a measure that looks below the rank where a system's lists were cut off.
+    """
+    for system in systems:
+        if system.facts.cut is not None:
+            check_cutoffs(measures, system.facts.cut, f"{system.name} holds the best {system.facts.cut} of each query")
     return {system.name: score(qrels, system.run, measures) for system in systems}
 
 

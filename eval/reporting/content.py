@@ -9,6 +9,7 @@ from typing import Any
 from eval.comparison import Comparison, Rules, compare
 from eval.measures import Scores
 from eval.reporting.pareto import Point
+from eval.result_file import Facts
 from eval.systems import System, gaps, irrelevant, judgements, scored, texts
 from eval.trec import Qrels
 
@@ -130,40 +131,31 @@ def content(
         qrels=judged,
         texts=texts(systems, queries or {}),
         scores=scored(systems, judged, measures),
-        costs={system.name: _costs(system.summary) for system in systems},
+        costs={system.name: _costs(system.facts) for system in systems},
         comparison=comparison,
         notes=[
             *irrelevant(judged),
-            *(note for system in systems for note in [*gaps(system, judged), *_own_notes(system)]),
+            *(note for system in systems for note in [*gaps(system, judged), *system.notes]),
         ],
     )
 
 
 def _title(systems: Sequence[System]) -> str:
     sets = sorted(
-        {
-            " ".join(filter(None, (said["dataset"], said.get("split"))))
-            for s in systems
-            if "dataset" in (said := s.summary)
-        }
+        {" ".join(filter(None, (one.facts.dataset, one.facts.split))) for one in systems if one.facts.dataset}
     )
     return f"Evaluation on {', '.join(sets)}" if sets else "Evaluation"
 
 
-def _own_notes(system: System) -> list[str]:
-    return [f"{system.name}: {note}" for note in system.summary.get("notes", ())]
-
-
-def _costs(said: Mapping[str, Any]) -> Costs:
-    latency, work, build = said.get("latency_ms", {}), said.get("work", {}), said.get("build", {})
+def _costs(facts: Facts) -> Costs:
     return Costs(
-        p50=latency.get("p50"),
-        p95=latency.get("p95"),
-        tokens=work.get("prefill_tokens"),
-        decoded=work.get("decoded_tokens"),
-        cache_share=said.get("cache_share"),
-        memory=said.get("peak_memory_mb"),
-        index=build.get("megabytes"),
-        build_seconds=sum(build["seconds"].values()) if build.get("seconds") else None,
-        stages=said.get("stages_ms", {}),
+        p50=facts.latency_ms.p50,
+        p95=facts.latency_ms.p95,
+        tokens=facts.work.prefill_tokens,
+        decoded=facts.work.decoded_tokens,
+        cache_share=facts.cache_share,
+        memory=facts.peak_memory_mb,
+        index=facts.build.megabytes,
+        build_seconds=sum(facts.build.seconds.values()) if facts.build.seconds else None,
+        stages=facts.stages_ms,
     )

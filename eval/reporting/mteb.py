@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any
 
@@ -24,12 +23,11 @@ def task_result(system: System, scores: Scores, qrels: Qrels, *, language: str =
     """
     values = {_name(measure): value for measure, value in scores.values.items()}
     entry = {"hf_subset": "default", "languages": [language], "main_score": next(iter(values.values())), **values}
-    said: Mapping[str, Any] = system.summary
     return {
         "dataset_revision": _digest(qrels),
-        "task_name": str(said.get("dataset", "unknown")),
+        "task_name": system.facts.dataset or "unknown",
         "mteb_version": None,
-        "scores": {str(said.get("split", "test")): [entry]},
+        "scores": {system.facts.split or "test": [entry]},
         "evaluation_time": round(sum(system.seconds.values()), 3),
         "kg_co2_emissions": None,
     }

@@ -137,7 +137,10 @@ def test_the_table_names_tests_correction_seed_and_queries(files: tuple[Path, Pa
         ("{}", "bad.json is JSON, but no result file of form 1"),
         ('{"kvasir_result": 2, "per_query": {}}', "no result file of form 1"),
         ('{"kvasir_result": 1, "per_query": {}}', "bad.json holds no judged query"),
-        ('{"kvasir_result": 1, "per_query": {"q": {"text": ""}}}', "bad.json, query 'q': KeyError"),
+        (
+            '{"kvasir_result": 1, "per_query": {"q": {"text": ""}}}',
+            "bad.json, query 'q': Object missing required field `documents`",
+        ),
         (
             '{"kvasir_result": 1, "per_query": {"q": {"text": "", "seconds": null, "qrels": {"a": 1},'
             ' "documents": [["a", 1], ["a", 0]]}}}',
@@ -205,3 +208,69 @@ def test_published_lists_of_trec_dl19_are_told_apart() -> None:
     assert dense.randomised_corrected < 0.01 < expanded.randomised_corrected
     assert dense.tested.low > 0
     assert all(change.text for change in dense.changed)
+
+
+def test_a_measure_named_twice_is_tested_once(files: tuple[Path, Path, Path]) -> None:
+    one, two, qrels = files
+    once = compared(one, two, "--qrels", qrels, "-m", "RR@10 P@1")
+    assert compared(one, two, "--qrels", qrels, "-m", "RR@10,P@1 RR@10") == once
+    assert once["tests"] == 2
+
+
+def with_facts(file: Path, **said: object) -> Path:
+    file.write_text(json.dumps(json.loads(file.read_text()) | said))
+    return file
+
+
+def test_what_a_file_says_of_its_figures_stands_beside_them(tmp_path: Path) -> None:
+    one, two = write_result(tmp_path / "one.json", ONE), write_result(tmp_path / "two.json", TWO)
+    with_facts(two, notes=["TUNED ON THIS SPLIT"])
+    assert compared(one, two, "-m", "RR@10")["notes"] == ["two: TUNED ON THIS SPLIT"]
+    assert "two: TUNED ON THIS SPLIT" in run("compare", one, two, "-m", "RR@10")
+
+
+def test_a_measure_below_the_rank_where_lists_end_is_refused(tmp_path: Path) -> None:
+    one, two = write_result(tmp_path / "one.json", ONE), write_result(tmp_path / "two.json", TWO)
+    with_facts(two, depth=10)
+    assert compared(one, two, "-m", "R@10")["tests"] == 1
+    with pytest.raises(InvalidInput, match=r"R@11 looks at 11 documents, two holds the best 10 .*--depth 11"):
+        compared(one, two, "-m", "R@10 R@11")
+    with pytest.raises(InvalidInput, match="LitSearchNDCG@12 looks at 12"):
+        compared(one, two, "-m", "LitSearchNDCG@12")
+    with_facts(two, reranker="icr")  # which leaves those below its depth where they were
+    assert compared(one, two, "-m", "R@11")["tests"] == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"latency_ms": None}, r"\$.latency_ms"),
+        ({"latency_ms": {"p50": "fast"}}, r"\$.latency_ms.p50"),
+        ({"notes": None}, r"\$.notes"),
+        ({"notes": [1]}, r"\$.notes\[0\]"),
+        ({"build": {"seconds": 3.0}}, r"\$.build.seconds"),
+        ({"stages_ms": [1]}, r"\$.stages_ms"),
+        ({"dataset": 5}, r"\$.dataset"),
+        ({"cache_share": "0.5"}, r"\$.cache_share"),
+        ({"peak_memory_mb": -1}, r"\$.peak_memory_mb"),
+        ({"work": 1}, r"\$.work"),
+        ({"depth": 0}, r"\$.depth"),
+        ({"per_query": {"q": []}}, "query 'q': Expected `object`"),
+        ({"per_query": {"q": {"text": 1, "seconds": None, "qrels": {"a": 1}, "documents": []}}}, r"'q'.*\$.text"),
+        ({"per_query": {"q": {"text": "", "seconds": "1", "qrels": {"a": 1}, "documents": []}}}, r"'q'.*\$.seconds"),
+        ({"per_query": {"q": {"text": "", "seconds": 1, "qrels": {"a": "1"}, "documents": []}}}, r"'q'.*\$.qrels"),
+    ],
+)
+@pytest.mark.parametrize("command", ["compare", "report"])
+def test_a_field_of_another_form_is_named_in_one_line(
+    tmp_path: Path, command: str, wrong: dict[str, object], field: str
+) -> None:
+    bad = with_facts(write_result(tmp_path / "bad.json", ONE), **wrong)
+    with pytest.raises(InvalidInput, match=f"bad.json.*{field}.*--result FILE") as told:
+        run(
+            command,
+            bad,
+            write_result(tmp_path / "two.json", TWO),
+            *(("--out", tmp_path) if command == "report" else ()),
+        )
+    assert "\n" not in str(told.value)
