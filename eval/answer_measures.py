@@ -58,10 +58,10 @@ def score_answer(
         f1=f1,
         contains=contains,
         abstained=float(text is None),
-        citation_precision=_share(gold, cited),
-        citation_recall=_share(cited, gold),
-        support_recall=_share(context, gold),
-        context_precision=_share(gold, context),
+        citation_precision=share(gold, cited),
+        citation_recall=share(cited, gold),
+        support_recall=share(context, gold),
+        context_precision=share(gold, context),
     )
 
 
@@ -91,7 +91,7 @@ def contained(text: str, known: str) -> float:
     return float(any(said[at : at + len(wanted)] == wanted for at in range(len(said) - len(wanted) + 1)))
 
 
-def _share(hits: Collection[str], of: Collection[str]) -> float | None:
+def share(hits: Collection[str], of: Collection[str]) -> float | None:
     """Share of ``of`` that is among ``hits``, None of nothing."""
     counted = set(of)
     return len(counted & set(hits)) / len(counted) if counted else None

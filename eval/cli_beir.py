@@ -34,7 +34,12 @@ def beir(
     sets: Sets = None,
     metrics: Metrics = MEASURES,
     split: Split = "test",
-    depth: Annotated[int, typer.Option(min=1, max=10_000, help="Documents of a query that are scored.")] = 100,
+    depth: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=10_000, help="Documents of a query that are scored [100, or what the measures look at]."
+        ),
+    ] = None,
     qrels: Annotated[Path | None, typer.Option(help="Judgements instead of the split's, BEIR or TREC form.")] = None,
     collection: Collection = None,
     url: Url = "",

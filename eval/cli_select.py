@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from eval.cli_options import Config, Home, Json, Resamples, Seed, Split, print_json
+from eval.cli_options import AllowTuned, Config, Home, Json, Resamples, Seed, Split, print_json
 from rag.errors import InvalidInput
 
 
@@ -22,6 +22,7 @@ def select(
     split: Split = "test",
     half: Annotated[str, typer.Option(help="Of the questions: all, tuning or held-out (every other by id).")] = "all",
     collection: Annotated[str | None, typer.Option(help="Search this collection as it is; build none.")] = None,
+    allow_tuned: AllowTuned = False,
     seed: Seed = 0,
     resamples: Resamples = 10_000,
     home: Home = None,
@@ -45,6 +46,8 @@ def select(
         half=half,
         depth=depth,
         collection=collection,
+        config=config,
+        allow_tuned=allow_tuned,
     )
     said = as_json(selections, Rules(seed=seed, resamples=resamples), settings.selection.weights)
     if wants_json:

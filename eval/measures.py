@@ -47,7 +47,10 @@ def check_cutoffs(measures: Sequence[Any], depth: int, known: str) -> None:
     """
     for measure in measures:
         if (cutoff := deepest([measure])) > depth:
-            raise InvalidInput(f"{measure} looks at {cutoff} documents, {known}; run it anew with --depth {cutoff}")
+            raise InvalidInput(
+                f"{measure} looks at {cutoff} documents, {known}; name another measure with --metrics, or run it anew "
+                f"with --depth {cutoff}"
+            )
 
 
 def deepest(measures: Sequence[Any]) -> int:

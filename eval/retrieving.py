@@ -8,7 +8,7 @@ from typing import Any
 
 from eval.beir import Dataset, load_dataset
 from eval.commands import shown, writable, write_result
-from eval.measures import check_cutoffs, parse_measures
+from eval.measures import check_cutoffs, deepest, parse_measures
 from eval.measures import score as measured
 from eval.report import Report
 from eval.run import evaluate
@@ -20,6 +20,9 @@ from indexes.durable import write_atomic
 from rag.assemble import Engine
 from rag.config import Settings
 
+DEPTH = 100
+"""Documents of a query that are scored where no measure looks at more."""
+
 
 def run_beir(
     settings: Settings,
@@ -29,7 +32,7 @@ def run_beir(
     overrides: Mapping[str, Any],
     metrics: str,
     split: str = "test",
-    depth: int = 100,
+    depth: int | None = None,
     qrels: Path | None = None,
     collection: str | None = None,
     running: Running = AT_ONCE,
@@ -40,10 +43,13 @@ def run_beir(
 ) -> Report:
     """Evaluate one pipeline on one split of a BEIR set, and write the run and the result file where wanted.
 
+    depth   documents of a query that are scored: 100, or as many as a measure looks at, unless it is given
     config  the settings' file, beside which a record of tuning may stand
-    Raises InvalidInput where the pipeline was tuned on this split, unless that is allowed: then a note says it.
+    Raises InvalidInput where a measure looks at more documents than the depth, and where the pipeline was tuned on this
+    split, unless that is allowed: then a note says it.
     """
     measures = parse_measures(metrics)
+    depth = max(DEPTH, deepest(measures)) if depth is None else depth
     check_cutoffs(measures, depth, f"--depth {depth} finds no more")
     if not running.url:
         settings.pipeline(pipeline, overrides)  # a wrong name is refused before anything is built

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from eval.machine import commit, hardware
+from eval.machine import command, commit, hardware, peak_memory_mb, versions
 from eval.run import percentile
 from eval.selecting import Selected, Selections
 from eval.significance import Paired, bootstrap, holm, paired
@@ -51,24 +51,33 @@ def as_json(selections: Selections, rules: Rules, weights: Weights) -> dict[str,
         "selectors": rows,
         "weights": asdict(weights),
         "rules": asdict(rules),
+        "peak_memory_mb": peak_memory_mb(),
         "commit": commit(),
+        "command": command(),
+        "versions": versions(),
         "hardware": hardware(),
         "notes": [
+            *selections.notes,
             f"all selectors chose from the same {selections.depth} candidates a question",
             "whole_gold: every relevant document has a chunk in the context; nDCG over the context in prompt order",
+            "precision is over the questions whose context is not empty",
         ],
     }
 
 
 def _row(row: Selected, test: Paired | None, p: float | None, first: Selected, rules: Rules) -> dict[str, Any]:
+    precision = [value for value in row.precision if value is not None]
     said = {
         "selector": row.selector,
         "budget": row.budget,
         "whole_gold": _interval(row.whole, rules),
+        "support_recall": _interval(row.recall, rules),
+        "context_precision": _interval(precision, rules) if precision else None,
         "ndcg": _interval(row.ndcg, rules),
         "tokens": _interval([float(count) for count in row.tokens], rules),
         "chunks": round(sum(row.chunks) / len(row.chunks), 3),
         "ms_p50": round(1e3 * percentile(row.seconds, 0.5), 3),
+        "ms_p95": round(1e3 * percentile(row.seconds, 0.95), 3),
     }
     if test is None:
         return said
@@ -102,14 +111,14 @@ def show(said: Mapping[str, Any], console: Console) -> None:
     half = "" if said["half"] == "all" else f", {said['half']} half"
     table = Table(title=f"{said['dataset']} {said['split']}{half}: {said['pipeline']}, {said['queries']} questions")
     table.add_column("budget", justify="right")
-    table.add_column("selector")
+    table.add_column("selector", no_wrap=True)
     against = f"against {said['baseline']}"
-    for name in ("whole gold set", against, "p", "tokens", "nDCG", "ms"):
+    for name in ("whole gold set", against, "p", "recall, precision", "tokens", "nDCG", "p50, p95 ms"):
         table.add_column(name, justify="right")
     for budget in dict.fromkeys(row["budget"] for row in said["selectors"]):
         for row in (row for row in said["selectors"] if row["budget"] == budget):
             table.add_row(str(budget), *_cells(row))
-        table.add_row("", "(at most)", f"{said['ceiling'][str(budget)]:.3f}", "", "", "", "", "", style="dim")
+        table.add_row("", "(at most)", f"{said['ceiling'][str(budget)]:.3f}", *[""] * 6, style="dim")
         table.add_section()
     console.print(table)
     confidence, resamples = said["rules"]["confidence"], said["rules"]["resamples"]
@@ -119,17 +128,20 @@ def show(said: Mapping[str, Any], console: Console) -> None:
     )
     for note in said["notes"]:
         console.print(note, soft_wrap=True)
+    console.print(f"peak memory {said['peak_memory_mb']:.0f} MiB", soft_wrap=True)
     console.print(f"commit {said['commit'] or 'unknown'}; {said['hardware']}", soft_wrap=True)
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
-    whole, test = row["whole_gold"], row.get("against")
+    whole, test, precision = row["whole_gold"], row.get("against"), row["context_precision"]
+    precise = "-" if precision is None else f"{precision['mean']:.3f}"
     return [
         row["selector"],
         f"{whole['mean']:.3f} [{whole['low']:.2f}, {whole['high']:.2f}]",
         f"{test['difference']:+.3f} (+{test['wins']} -{test['losses']})" if test else "",
         f"{test['corrected_p']:.4f}" if test else "",
+        f"{row['support_recall']['mean']:.3f} {precise}",
         f"{row['tokens']['mean']:.0f}",
         f"{row['ndcg']['mean']:.3f}",
-        f"{row['ms_p50']:.1f}",
+        f"{row['ms_p50']:.1f} {row['ms_p95']:.1f}",
     ]

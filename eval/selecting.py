@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from eval.answer_measures import share
 from eval.beir import load_dataset
 from eval.commands import shown
 from eval.indexing import index
 from eval.measures import parse_measures, score
 from eval.trec import Qrels, Scored
+from eval.tuning.record import records, refuse_tuned
 from indexes.encoding import Matrix, TextEncoder
 from rag.assemble import Engine
 from rag.config import Settings
@@ -34,12 +37,16 @@ class Selected:
     """What one selector did within one budget; lists have a value a question, in the order of the questions.
 
     whole   1.0 where every relevant document is in the context, else 0.0;  tokens  of the context
+    recall  share of the relevant documents that are in the context, 1.0 where there is none
+    precision  share of the context's documents that are relevant, None for an empty context
     ndcg    of the context's documents in prompt order;  chunks  in it;  seconds  of selecting
     """
 
     selector: str
     budget: int
     whole: Sequence[float]
+    recall: Sequence[float]
+    precision: Sequence[float | None]
     tokens: Sequence[int]
     ndcg: Sequence[float]
     chunks: Sequence[int]
@@ -64,6 +71,7 @@ class Selections:
     reachable: float
     ceiling: Mapping[int, float]
     rows: Sequence[Selected]
+    notes: Sequence[str] = ()
 
 
 def run_select(
@@ -78,12 +86,16 @@ def run_select(
     half: str = "all",
     depth: int = 30,
     collection: str | None = None,
+    config: Path | None = None,
+    allow_tuned: bool = False,
 ) -> Selections:
     """Search every question once, then select from the ``depth`` best by every selector within every budget.
 
-    Raises InvalidConfig for a selector that is none, InvalidInput for a budget that is out of range or a half without
-    questions.
+    config  the settings' file, beside which a record of tuning may stand
+    Raises InvalidConfig for a selector that is none, InvalidInput for a budget that is out of range, a half without
+    questions, and a pipeline that was tuned on the split, unless that is allowed: then a note says it.
     """
+    known = records(settings.home, config)
     if wrong := [budget for budget in budgets if not 1 <= budget <= MAX_BUDGET]:
         raise InvalidInput(f"budget = {wrong[0]}; a budget lies between 1 and {MAX_BUDGET} tokens")
     settings = replace(settings, selection=replace(settings.selection, depth=depth))
@@ -91,6 +103,11 @@ def run_select(
         settings.pipeline(pipeline, {**overrides, "select": selector})  # refused before anything is built
     engine = Engine(settings)
     dataset = load_dataset(named, split, store=engine.home.root / "datasets")
+    tried = {name: {**overrides, "select": name} for name in selectors}
+    tuned = {
+        name: refuse_tuned(settings, known, pipeline, chosen, dataset, allow=allow_tuned)
+        for name, chosen in tried.items()
+    }
     queries = _half(dataset.queries, half)
     found = index(engine, dataset, collection)
     deep = {**overrides, "depth": max(depth, settings.pipeline(pipeline, overrides).depth)}
@@ -117,6 +134,7 @@ def run_select(
         reachable=float(np.mean([size is not None for size in sizes])),
         ceiling={budget: float(np.mean([size is not None and size <= budget for size in sizes])) for budget in budgets},
         rows=rows,
+        notes=[f"{name}: {note}" for name, note in tuned.items() if note],
     )
 
 
@@ -131,17 +149,25 @@ def selected(
         seconds.append(time.perf_counter() - started)
     documents = [list(dict.fromkeys(chunk.doc_id for chunk in context.chunks)) for context in contexts]
     ids = [query.id for query, _ in rankings]
+    wanted = [sorted(gold(qrels[one])) for one in ids]
     run = {one: tuple(Scored(doc, 0.0) for doc in docs) for one, docs in zip(ids, documents, strict=True) if docs}
     ndcg = score({one: qrels[one] for one in ids}, run, parse_measures("nDCG")).per_query
     return Selected(
         selector=name,
         budget=budget,
+        recall=[1.0 if one is None else one for one in shares(wanted, documents)],
+        precision=shares(documents, wanted),
         whole=[float(gold(qrels[one]) <= set(docs)) for one, docs in zip(ids, documents, strict=True)],
         tokens=[context.tokens for context in contexts],
         ndcg=[ndcg[one]["nDCG"] for one in ids],
         chunks=[len(context.hits) for context in contexts],
         seconds=seconds,
     )
+
+
+def shares(of: Sequence[Sequence[str]], among: Sequence[Sequence[str]]) -> list[float | None]:
+    """A question's share of the first documents that are among the second, None of nothing."""
+    return [share(hits, each) for each, hits in zip(of, among, strict=True)]
 
 
 def gold(grades: Mapping[str, int]) -> set[str]:

@@ -14,7 +14,7 @@ from eval.commands import shown, writable
 from eval.indexing import index
 from eval.kept_rows import fingerprint
 from eval.machine import command, commit, hardware, versions
-from eval.measures import parse_measures
+from eval.measures import check_cutoffs, parse_measures
 from eval.measures import score as measured
 from eval.run import evaluate
 from eval.subject import in_library
@@ -143,6 +143,7 @@ def _fused(
     tuning: Tuning,
 ) -> Tuned:
     (measure,) = _one(tuning.metric)
+    check_cutoffs([measure], tuning.depth, f"--depth {tuning.depth} finds no more")
     subject = in_library(engine, dataset, tuning.base, tuning.overrides, depth=tuning.depth, collection=collection)
     fetch = subject.fetch
     config = replace(config, depth=max(config.depth, fetch), weights=config.weights or _equal(config))

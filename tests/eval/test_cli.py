@@ -149,10 +149,19 @@ def test_a_named_collection_is_searched_as_it_is(first: dict[str, Any], folder: 
 
 
 def test_depth_cuts_and_overrides_are_said(first: dict[str, Any], folder: Path, home: Path, tmp_path: Path) -> None:
-    said = evaluated(folder, home, "-p", "hybrid", "--depth", 1, "--set", "fuse=rrf", "--run-out", tmp_path / "run")
+    said = evaluated(
+        folder, home, "-p", "hybrid", "--depth", 1, "-m", "P@1", "--set", "fuse=rrf", "--run-out", tmp_path / "run"
+    )
     assert (said["depth"], said["overrides"]) == (1, {"fuse": "rrf"})
     lines = (tmp_path / "run").read_text().splitlines()
     assert [line.split()[3] for line in lines] == ["1", "1", "1"]
+
+
+def test_the_depth_reaches_what_the_measures_look_at(first: dict[str, Any], folder: Path, home: Path) -> None:
+    assert evaluated(folder, home, "-p", "bm25", "-m", "R@150 P@1")["depth"] == 150
+    assert evaluated(folder, home, "-p", "bm25", "-m", "R@5")["depth"] == 100
+    with pytest.raises(InvalidInput, match=r"R@150 looks at 150 documents, --depth 100 finds no more; .*--depth 150"):
+        evaluated(folder, home, "-p", "bm25", "-m", "R@150", "--depth", 100)
 
 
 def test_the_written_run_scores_the_same(first: dict[str, Any], folder: Path, home: Path, tmp_path: Path) -> None:
@@ -168,13 +177,18 @@ def test_result_files_of_two_pipelines_are_compared(
     first: dict[str, Any], folder: Path, home: Path, tmp_path: Path
 ) -> None:
     for name, cut in (("hybrid", 5), ("cut", 1)):
-        evaluated(folder, home, "-p", "hybrid", "--depth", cut, "--result", tmp_path / f"{name}.json")
+        evaluated(
+            folder, home, "-p", "hybrid", "--depth", cut, "-m", f"nDCG@{cut}", "--result", tmp_path / f"{name}.json"
+        )
     written = json.loads((tmp_path / "hybrid.json").read_text())
     assert written["per_query"]["q1"]["text"] == "What does a cat do on the sofa?"
-    assert written["per_query"]["q1"]["measures"]["nDCG@10"] == 1.0
+    assert written["per_query"]["q1"]["measures"]["nDCG@5"] == 1.0
     assert written["per_query"]["q1"]["seconds"] > 0
-    said = json.loads(run("compare", tmp_path / "hybrid.json", tmp_path / "cut.json", "-m", "R@5", "--json"))
-    assert said["systems"]["hybrid"]["R@5"] >= said["systems"]["cut"]["R@5"]
+    files = (tmp_path / "hybrid.json", tmp_path / "cut.json")
+    said = json.loads(run("compare", *files, "-m", "R@1", "--json"))
+    assert said["systems"]["hybrid"]["R@1"] == said["systems"]["cut"]["R@1"] > 0
+    with pytest.raises(InvalidInput, match="R@5 looks at 5 documents, cut holds the best 1"):
+        run("compare", *files, "-m", "R@5")
     assert said["queries"] == 3
 
 
@@ -247,7 +261,7 @@ def test_a_run_goes_on_from_its_rows_and_not_from_those_of_another_pipeline(
     assert (whole["resumed"], again["resumed"], again["concurrency"]) == (0, 1, [1, 2])
     assert again["metrics"] == whole["metrics"]
     assert any("with 1 and 2 queries at once" in note for note in again["notes"])
-    for more in (("--set", "fuse=rrf"), ("--depth", 7), ("--set", "rerank=sentences")):
+    for more in (("--set", "fuse=rrf"), ("--depth", 101), ("--set", "rerank=sentences")):
         with pytest.raises(InvalidInput, match="another pipeline, collection or version"):
             evaluated(folder, home, *rows, *more)
     assert evaluated(folder, home, *rows, "--set", "fuse=rrf", "--fresh")["resumed"] == 0

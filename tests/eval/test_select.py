@@ -30,9 +30,12 @@ ROW = {
         "tokens": INTERVAL,
         "chunks": NUMBER,
         "ms_p50": NUMBER,
+        "ms_p95": NUMBER,
+        "support_recall": INTERVAL,
+        "context_precision": {"oneOf": [INTERVAL, {"type": "null"}]},
         "against": {"type": "object", "required": ["selector", "difference", "randomised_p", "corrected_p", "losses"]},
     },
-    "required": ["selector", "budget", "whole_gold", "ndcg", "tokens", "chunks", "ms_p50"],
+    "required": ["selector", "budget", "whole_gold", "ndcg", "tokens", "chunks", "ms_p50", "ms_p95", "support_recall"],
     "additionalProperties": False,
 }
 
@@ -56,6 +59,9 @@ def test_the_whole_gold_set_counts_and_grades_of_0_do_not() -> None:
     assert (everything.whole, everything.tokens) == ([1.0, 1.0], [9, 9])
     nothing = selected("fill", BudgetFill(Entries(Words())), rankings, 1, qrels)
     assert (nothing.whole, nothing.tokens, nothing.ndcg) == ([0.0, 0.0], [0, 0], [0.0, 0.0])
+    assert (few.recall, few.precision) == ([1 / 2, 1.0], [1 / 2, 1 / 2])
+    assert (everything.recall, everything.precision) == ([1.0, 1.0], [2 / 3, 1 / 3])
+    assert (nothing.recall, nothing.precision) == ([0.0, 0.0], [None, None])
     assert few.ndcg[1] == pytest.approx(1 / 1.584962, abs=1e-4)
 
 
@@ -103,6 +109,40 @@ def test_the_command_compares_all_with_the_first(folder: Path, home: Path) -> No
             assert test["difference"] == pytest.approx(difference, abs=1e-5)
             assert test["wins"] + test["ties"] + test["losses"] == 3
             assert test["corrected_p"] >= test["randomised_p"]
+
+
+def test_how_the_figures_came_about_is_said(folder: Path, home: Path) -> None:
+    said = select(folder, home, "--selector", "fill", "--budget", "20,1")
+    assert said["peak_memory_mb"] > 1
+    assert said["versions"]["numpy"]
+    assert said["command"]
+    row, empty = said["selectors"]
+    assert row["ms_p95"] >= row["ms_p50"] > 0
+    assert row["support_recall"]["mean"] >= row["whole_gold"]["mean"] > 0
+    assert (empty["context_precision"], empty["support_recall"]["mean"]) == (None, 0.0)
+
+
+def test_a_split_that_was_tuned_on_is_refused_or_marked(folder: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    out = tmp_path / "tuned.toml"
+    run(
+        "tune",
+        "--dataset",
+        folder,
+        "--split",
+        "test",
+        "--param",
+        "select.coverage=0.1,0.2",
+        "--out",
+        out,
+        "--home",
+        home,
+    )
+    with pytest.raises(InvalidInput, match=r"tuned on tiny test .*--allow-tuned"):
+        select(folder, home, "--selector", "fill,search", "--config", out, "--pipeline", "tuned")
+    more = ("--selector", "fill,search", "--config", out, "--pipeline", "tuned", "--allow-tuned")
+    assert select(folder, home, *more)["notes"][0].startswith("search: TUNED ON THIS SPLIT")
+    assert not any("TUNED" in note for note in select(folder, home, "--selector", "fill")["notes"])
 
 
 def test_halves_share_no_question_and_make_the_whole(folder: Path, home: Path) -> None:
