@@ -166,13 +166,14 @@ def downloaded(named: str, split: str, store: Path) -> Path:
 def dataset_id(named: str, split: str, known: Iterable[str]) -> str:
     """The id in ir_datasets: a set with several splits has the split in its id, one with a single split has none."""
     ids = set(known)
-    for candidate in (f"beir/{named}/{split}", f"{named}/{split}", f"beir/{named}", named):
+    found = re.sub(r"^(beir/)?cqadupstack-", r"\1cqadupstack/", named)  # as archives and other tools call its parts
+    for candidate in (f"beir/{found}/{split}", f"{found}/{split}", f"beir/{found}", found):
         if candidate in ids and not any(f"{candidate}/{name}" in ids for name in SPLITS):
             last = candidate.rsplit("/", 1)[1]
             if last in SPLITS and last != split:
                 raise SourceError(f"{named!r} is the split {last!r}, asked for is {split!r}; add --split {last}")
             return candidate
-    splits = sorted(name for name in ids if name.startswith((f"beir/{named}/", f"{named}/")))
+    splits = sorted(name for name in ids if name.startswith((f"beir/{found}/", f"{found}/")))
     near = difflib.get_close_matches(named, {name.split("/")[1] for name in ids if name.startswith("beir/")}, n=1)
     hint = f"; there is {', '.join(splits)}" if splits else f"; did you mean {near[0]!r}?" if near else ""
     raise SourceError(f"no folder and no set of ir_datasets is called {named!r} (split {split!r}){hint}")

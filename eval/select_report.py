@@ -112,15 +112,22 @@ def show(said: Mapping[str, Any], console: Console) -> None:
     table = Table(title=f"{said['dataset']} {said['split']}{half}: {said['pipeline']}, {said['queries']} questions")
     table.add_column("budget", justify="right")
     table.add_column("selector", no_wrap=True)
-    against = f"against {said['baseline']}"
-    for name in ("whole gold set", against, "p", "recall, precision", "tokens", "nDCG", "p50, p95 ms"):
+    for name in ("whole gold set", f"against {said['baseline']}", "p", "nDCG"):
         table.add_column(name, justify="right")
+    contexts = Table(title="of a context, and milliseconds of selecting it")
+    contexts.add_column("budget", justify="right")
+    contexts.add_column("selector", no_wrap=True)
+    for name in ("recall", "precision", "tokens", "p50", "p95"):
+        contexts.add_column(name, justify="right")
     for budget in dict.fromkeys(row["budget"] for row in said["selectors"]):
         for row in (row for row in said["selectors"] if row["budget"] == budget):
             table.add_row(str(budget), *_cells(row))
-        table.add_row("", "(at most)", f"{said['ceiling'][str(budget)]:.3f}", *[""] * 6, style="dim")
+            contexts.add_row(str(budget), *_costs(row))
+        table.add_row("", "(at most)", f"{said['ceiling'][str(budget)]:.3f}", "", "", "", style="dim")
         table.add_section()
+        contexts.add_section()
     console.print(table)
+    console.print(contexts)
     confidence, resamples = said["rules"]["confidence"], said["rules"]["resamples"]
     console.print(
         f"intervals of {confidence:.0%} by bootstrap, p by paired randomisation ({resamples} resamples, Holm)",
@@ -133,15 +140,23 @@ def show(said: Mapping[str, Any], console: Console) -> None:
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
-    whole, test, precision = row["whole_gold"], row.get("against"), row["context_precision"]
-    precise = "-" if precision is None else f"{precision['mean']:.3f}"
+    whole, test = row["whole_gold"], row.get("against")
     return [
         row["selector"],
         f"{whole['mean']:.3f} [{whole['low']:.2f}, {whole['high']:.2f}]",
         f"{test['difference']:+.3f} (+{test['wins']} -{test['losses']})" if test else "",
         f"{test['corrected_p']:.4f}" if test else "",
-        f"{row['support_recall']['mean']:.3f} {precise}",
-        f"{row['tokens']['mean']:.0f}",
         f"{row['ndcg']['mean']:.3f}",
-        f"{row['ms_p50']:.1f} {row['ms_p95']:.1f}",
+    ]
+
+
+def _costs(row: Mapping[str, Any]) -> list[str]:
+    precision = row["context_precision"]
+    return [
+        row["selector"],
+        f"{row['support_recall']['mean']:.3f}",
+        "-" if precision is None else f"{precision['mean']:.3f}",
+        f"{row['tokens']['mean']:.0f}",
+        f"{row['ms_p50']:.1f}",
+        f"{row['ms_p95']:.1f}",
     ]

@@ -6,7 +6,7 @@ Every benchmark is an iterator of ``Figure``, and a figure is one row of one tab
 
 A new benchmark says in ``Figure`` what it measured and in ``beside`` what the baseline is; a floor is given where the
 least that the work can cost is known, by operations, bytes or tokens. ``eval.bench.suite`` runs benchmarks by name,
-several times where asked, and ``eval.bench.published`` turns their JSON into the README's section.
+``eval.bench.home`` repeats them and keeps them as JSON, and ``eval.bench.section`` makes the README's section of that.
 """
 
 from __future__ import annotations

@@ -27,7 +27,8 @@ def section(folder: Path) -> str:
 
 def _table(found: Published) -> str:
     runs = f", median (least to most) of {found.repeats} runs" if found.repeats > 1 else ""
-    return f"`{found.command}`, commit {found.commit}, {found.hardware}{runs}:\n\n{markdown(found.figures)}"
+    how = ", transcribed from an earlier text" if found.transcribed else ""
+    return f"`{found.command}`, commit {found.commit}, {found.hardware}{runs}{how}:\n\n{markdown(found.figures)}"
 
 
 def between(text: str, where: str) -> tuple[str, str, str]:

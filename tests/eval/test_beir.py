@@ -9,6 +9,7 @@ import ir_datasets
 import pytest
 
 from eval.beir import dataset_id, load_dataset
+from eval.datasets.catalog import COLLECTIONS, splits
 from rag.errors import InvalidInput, SourceError
 
 
@@ -78,10 +79,19 @@ def test_a_folder_that_is_not_there_is_not_taken_for_a_name(tmp_path: Path) -> N
         ("arguana", "test", "beir/arguana"),
         ("webis-touche2020", "test", "beir/webis-touche2020"),
         ("cqadupstack/android", "test", "beir/cqadupstack/android"),
+        ("cqadupstack-android", "test", "beir/cqadupstack/android"),
+        ("beir/cqadupstack-tex", "test", "beir/cqadupstack/tex"),
     ],
 )
 def test_short_names_mean_the_beir_set_with_its_split(named: str, split: str, expected: str) -> None:
     assert dataset_id(named, split, ir_datasets.registry) == expected
+
+
+def test_every_listed_set_of_beir_is_found_by_its_name() -> None:
+    for known in COLLECTIONS:
+        if known.fetched.startswith("beir/"):
+            split = next(iter(splits(known)))
+            assert dataset_id(known.name, split, ir_datasets.registry).startswith(known.fetched)
 
 
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,14 @@ def test_the_section_has_a_table_a_group_and_the_prose_below(tmp_path: Path) -> 
     )
     with pytest.raises(InvalidInput, match="no figures in"):
         section(tmp_path / "none")
+
+
+def test_figures_that_were_transcribed_say_so(tmp_path: Path) -> None:
+    kept = published("search", figures(3.0))
+    write_json(tmp_path / "search.json", replace(kept, transcribed=True).as_json())
+    assert section(tmp_path).startswith(
+        "`kvasir-eval bench x`, commit abc, a machine, transcribed from an earlier text"
+    )
 
 
 def test_only_what_stands_between_the_marks_is_replaced(tmp_path: Path) -> None:

@@ -154,6 +154,8 @@ def test_the_table_shows_what_could_be_reached(folder: Path, home: Path) -> None
     shown = run("select", "--dataset", folder, "--home", home, "--selector", "fill,search", "--budget", "50")
     assert "(at most)" in shown
     assert "whole gold" in shown
+    for name in ("recall", "precision", "tokens", "p95"):
+        assert name in shown
 
 
 @pytest.mark.parametrize(
