@@ -174,6 +174,7 @@ def test_every_knob_is_a_setting_and_reaches_the_server(knob: str) -> None:
         "KVASIR_REMOTE__BASE_URL": "http://engine:8000/v1",
         "KVASIR_CACHE__MODE": "link-16",
         "KVASIR_SERVER__OPEN": "True",
+        "KVASIR_SERVER__OPEN_METRICS": "True",
     }
     wanted = others.get(knob) or (str(before + 1) if isinstance(before, int) else "another")
     after = _value(load_settings(environ=environment({knob: wanted.lower() if wanted == "True" else wanted})), knob)
@@ -252,6 +253,13 @@ def test_systemd_understands_the_unit_and_finds_it_hardened(tmp_path: Path) -> N
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert looked.returncode == 0, looked.stdout[-400:] + looked.stderr
+
+
+def test_the_unit_reads_the_settings_file_that_it_names() -> None:
+    text = UNIT.read_text(encoding="utf-8")
+    named = re.search(r"^Environment=KVASIR_CONFIG=(\S+)$", text, re.MULTILINE)
+    assert named is not None
+    assert f"# Settings stand in {named[1]}," in text
 
 
 def test_the_unit_waits_longer_than_the_server_drains() -> None:
