@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,11 @@ from rag.generation.prompt import NOT_FOUND, messages
 from rag.protocols import Generator
 from rag.runtime.meter import seconds_left
 from rag.values import Answer, Context, Query, StageReport, Usage
+
+log = logging.getLogger(__name__)
+
+_LOG = "the log says more"
+"""An engine's words and its address are for whoever runs the server, not for who asks it."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +106,21 @@ class Remote(Generator):
         try:
             with httpx.stream("POST", url, json=body, headers=headers, timeout=timeout) as response:
                 if response.status_code != 200:
-                    reason = response.read()[:200].decode("utf-8", "replace")
-                    raise GeneratorUnavailable(f"{url} answered {response.status_code}: {reason}")
-                yield from _whole(_in_time(response.iter_lines()), url)
-        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # UnicodeError: no header can hold the key
-            raise GeneratorUnavailable(f"{url} did not answer ({type(error).__name__}: {error})") from error
+                    log.warning("%s answered %d: %r", _told(url), response.status_code, response.read()[:200])
+                    raise GeneratorUnavailable(f"the engine answered {response.status_code}; {_LOG}")
+                yield from _whole(_in_time(response.iter_lines()))
+        except httpx.HTTPError as error:
+            log.warning("%s did not answer (%s: %s)", _told(url), type(error).__name__, error)
+            raise GeneratorUnavailable(f"the engine did not answer ({type(error).__name__}); {_LOG}") from error
+        except (httpx.InvalidURL, UnicodeError) as error:  # a URL that is none, a key that no header can hold: untold
+            rule = "see base_url and the key in [remote]"
+            raise GeneratorUnavailable(f"the engine cannot be asked ({type(error).__name__}); {rule}") from None
+
+
+def _told(url: str) -> str:
+    """The URL without what stands before its host: that may be a password."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
 
 
 def _names(context: Context) -> list[str]:
@@ -131,7 +147,7 @@ class _Finish:
     reason: str = ""
 
 
-def _whole(lines: Iterator[str], url: str) -> Iterator[str | Usage | _Finish]:
+def _whole(lines: Iterator[str]) -> Iterator[str | Usage | _Finish]:
     """What all lines say. Raises GeneratorUnavailable where they end before the engine said that it is done."""
     finished = False
     for line in lines:
@@ -139,7 +155,7 @@ def _whole(lines: Iterator[str], url: str) -> Iterator[str | Usage | _Finish]:
             finished = finished or isinstance(event, _Finish)
             yield event
     if not finished:
-        raise GeneratorUnavailable(f"{url} broke off, or sent what is no stream of chat completions")
+        raise GeneratorUnavailable("the engine broke off, or sent what is no stream of chat completions")
 
 
 def _in_time(lines: Iterator[str]) -> Iterator[str]:
@@ -160,7 +176,8 @@ def _read(line: str) -> Iterator[str | Usage | _Finish]:
     try:
         event: dict[str, Any] = json.loads(line[5:])
         if "error" in event:
-            raise GeneratorUnavailable(f"the engine broke off: {str(event['error'])[:200]}")
+            log.warning("the engine broke off: %r", str(event["error"])[:200])
+            raise GeneratorUnavailable(f"the engine broke off with an error; {_LOG}")
         for choice in event.get("choices") or []:
             if text := (choice.get("delta") or {}).get("content"):
                 yield str(text)
@@ -169,4 +186,5 @@ def _read(line: str) -> Iterator[str | Usage | _Finish]:
         if used := event.get("usage"):
             yield Usage(int(used.get("prompt_tokens", 0)), int(used.get("completion_tokens", 0)))
     except (ValueError, AttributeError, TypeError) as error:
-        raise GeneratorUnavailable(f"the engine sent what is no chat completion: {line[:120]!r}") from error
+        log.warning("the engine sent what is no chat completion: %r", line[:120])
+        raise GeneratorUnavailable(f"the engine sent what is no chat completion; {_LOG}") from error

@@ -148,34 +148,54 @@ def test_an_engine_that_cannot_be_reached_is_replaced_and_it_is_said(
     answer = remote_pipeline(pipeline, encoder, config).answer(QUESTION)
     assert answer.found
     assert answer.generator == "extractive"
-    assert answer.report.degraded.startswith("the configured generator failed: http://127.0.0.1:")
-    assert "did not answer (ConnectError" in answer.report.degraded
+    assert answer.report.degraded.startswith("the configured generator failed: the engine did not")
+    assert "did not answer (ConnectError)" in answer.report.degraded
 
 
-GARBAGE = {
-    "an error status": (500, [b'{"error": "out of memory"}'], "answered 500: .*out of memory"),
+GARBAGE: dict[str, Any] = {
+    "an error status": (500, [b'{"error": "out of memory"}'], "answered 500; .*", "out of memory"),
     "a redirect": (302, [b""], "answered 302"),
     "a web page": (200, [b"<html>It works!</html>"], "no stream of chat completions"),
     "nothing": (200, [], "no stream of chat completions"),
     "an answer that is not streamed": (200, [b'{"choices": [{"message": {"content": "x"}}]}'], "no stream"),
-    "broken JSON": (200, [b"data: {oops\n\n"], "sent what is no chat completion: .*oops"),
+    "broken JSON": (200, [b"data: {oops\n\n"], "sent what is no chat completion; ", "oops"),
     "JSON of another kind": (200, [b"data: [1, 2]\n\n"], "sent what is no chat completion"),
     "a number": (200, [b"data: 5\n\n"], "sent what is no chat completion"),
-    "an error in the stream": (200, [b'data: {"error": {"message": "overloaded"}}\n\n'], "broke off: .*overloaded"),
+    "an error in the stream": (
+        200,
+        [b'data: {"error": {"message": "overloaded"}}\n\n'],
+        "broke off with an error",
+        "overloaded",
+    ),
     "bytes that are no text": (200, [b"\xff\xfe\x00data: \xff\n\n"], "no stream of chat completions"),
 }
 
 
 @pytest.mark.parametrize("what", GARBAGE)
 def test_garbage_before_the_first_token_is_replaced_and_it_is_said(
-    pipeline: Pipeline, encoder: SentenceEncoder, engine: OpenAiEngine, what: str
+    pipeline: Pipeline, encoder: SentenceEncoder, engine: OpenAiEngine, what: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    engine.status, engine.lines, message = GARBAGE[what]
+    """What the engine says itself is for the log alone."""
+    engine.status, engine.lines, message, *own = GARBAGE[what]
     remote = remote_pipeline(pipeline, encoder, engine.config)
     answer = remote.answer(QUESTION)
     assert (answer.generator, answer.found) == ("extractive", True)
-    with pytest.raises(GeneratorUnavailable, match=message):
+    with pytest.raises(GeneratorUnavailable, match=message) as raised:
         replace(remote, fallback=None).answer(QUESTION)
+    for words in own:
+        assert words in caplog.text
+        assert words not in f"{raised.value}{answer.report.degraded}"
+
+
+@pytest.mark.parametrize("address", ["me:p4ss@127.0.0.1:{port}", "me:p4ss@127.0.0.1:99999", "me:p4ss/word@127.0.0.1"])
+def test_a_password_in_the_engine_s_address_is_told_nowhere(
+    pipeline: Pipeline, encoder: SentenceEncoder, caplog: pytest.LogCaptureFixture, address: str
+) -> None:
+    config = RemoteConfig(base_url=f"http://{address.format(port=closed_port())}/v1", model="echo")
+    remote = remote_pipeline(pipeline, encoder, config)
+    with pytest.raises(GeneratorUnavailable) as raised:
+        replace(remote, fallback=None).answer(QUESTION)
+    assert "p4ss" not in f"{raised.value}{remote.answer(QUESTION).report.degraded}{caplog.text}"
 
 
 @pytest.mark.parametrize("url", ["http://[::1", "http://127.0.0.1:99999/v1", "http://"])
