@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from typing import Any, Literal, cast, get_args
 
 Access = Literal["open", "metrics", "read", "write", "admin"]
-"""open needs no key, metrics is read where the settings do not open it, the others are scopes of keys."""
+"""open needs no key, the last three are scopes of keys.
+
+metrics is read by keys of no tenant, or by everybody where the settings open it.
+"""
 
 ACCESS = "access"
 OPEN: dict[str, Any] = {ACCESS: "open"}

@@ -69,6 +69,10 @@ class Guard:
         wanted = "read" if access in ("metrics", "open") else access
         if not key.may(wanted):  # type: ignore[arg-type]
             raise NotAllowed(f"this key may {key.scope}, and the request needs {wanted}; ask for another key")
+        if access == "metrics" and key.tenant:
+            raise NotAllowed(
+                "metrics are of all tenants, and this key is of one; take a key of none, or set [server] open_metrics"
+            )
         return key
 
     @contextmanager

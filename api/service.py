@@ -56,6 +56,7 @@ class Service:
     draining  the server is about to end: it takes no new connections soon, says so on /ready, and streams without an
              end of their own end
     guard    who gets in;  a key's requests see the service of ``seen_by``, the same with what is theirs as engine
+    key      of the request that sees this service, None where none is asked for
     """
 
     engine: Engine
@@ -68,6 +69,7 @@ class Service:
     jobs: Runner = field(init=False)
     draining: bool = field(init=False, default=False)
     guard: Guard = field(init=False)
+    key: Key | None = field(init=False, default=None)
     views: Views = field(init=False)
     _uploads: threading.BoundedSemaphore = field(init=False)
     _watching: asyncio.Task[None] | None = field(init=False, default=None)
@@ -94,7 +96,7 @@ class Service:
     def seen_by(self, key: Key) -> Service:
         """This service with nothing but what the key may see."""
         view = copy(self)
-        view.engine = self.views.of(key.tenant, key.collections)
+        view.engine, view.key = self.views.of(key.tenant, key.collections), key
         return view
 
     @contextmanager

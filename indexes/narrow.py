@@ -25,6 +25,13 @@ class NarrowHome(Home):
         target = super().aliases().get(reference, reference)
         return reference in self.allowed or target.partition("@")[0] in self.allowed
 
+    def shown(self, name: str) -> str:
+        """What a collection is called here: its name, the first alias of those that may be used, "" for neither."""
+        if name in self.allowed:
+            return name
+        aliases = super().aliases().items()
+        return min((a for a, target in aliases if a in self.allowed and target.partition("@")[0] == name), default="")
+
     def directory(self, name: str) -> Path:
         if check_name(name) not in self.allowed:
             raise self.hidden(name)

@@ -16,7 +16,8 @@ class JobsConfig:
     running   jobs that are under way together;  at_once  how many of them work at a time, turn by turn
     slice_ms  how long one works before those that wait have their turn
     queued    jobs that may wait, and uploads that may come in at once, more are told to come back
-    folders   folders of the server that jobs may read, with all that is in them; none: no job reads the server's disk
+    folders   folders of the server that jobs may read, with all that is in them; none: no job reads the server's disk.
+              With keys they are for those of scope admin and of no tenant
     max_upload_mb, max_files  the largest upload, and the most files in it
     max_documents  the most documents of one job
     min_free_mb    what stays free on the disk: uploads end before

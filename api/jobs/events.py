@@ -10,22 +10,23 @@ import msgspec
 
 from api.jobs.schemas import view_of
 from rag.jobs.record import Job
-from rag.jobs.store import JobNotFound, JobStore
+from rag.jobs.store import JobNotFound
 
 LOOK_SECONDS = 0.25
 BEAT_SECONDS = 10.0
 """A comment that often, so that nobody between takes the connection for dead."""
 
 
-async def events(store: JobStore, job_id: str, seen: int, ends: Callable[[], bool]) -> AsyncIterator[bytes]:
+async def events(look: Callable[[], Job], seen: int, ends: Callable[[], bool]) -> AsyncIterator[bytes]:
     """An event for every change that is seen, from revision ``seen`` on, and one for the end.
 
+    look  the job as it is now; raises JobNotFound
     ends  true once the server does; the client comes back with the last id it has and misses nothing
     """
     said = time.monotonic()
     while not ends():
         try:
-            job = await asyncio.to_thread(store.get, job_id)
+            job = await asyncio.to_thread(look)
         except JobNotFound:  # forgotten meanwhile
             return
         if job.over:

@@ -24,6 +24,7 @@ from rag.runtime.meter import Cancelled
 _FOLDER = decoder(FolderBody)
 ROWS_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/jsonlines")
 FILES_TYPE = "multipart/form-data"
+FOLDER_TYPE = "application/json"
 BODY = "body.jsonl"
 """What rows are called that come without a name."""
 _PART = 2**20
@@ -94,7 +95,7 @@ async def receive(
     Raises InvalidBody, MalformedBody, UploadTooLarge, StorageFull; nothing is left on the disk then.
     """
     media_type, options = parse_options_header(request.headers.get("content-type", ""))
-    if media_type == "application/json":
+    if media_type == FOLDER_TYPE:
         return "folder", await _folder(request, bounds), None
     if media_type not in (FILES_TYPE, *ROWS_TYPES):
         raise InvalidBody(

@@ -13,14 +13,15 @@ from litestar import delete, get, post
 from litestar.params import FromPath, QueryParameter
 from litestar.response.base import ASGIResponse
 from litestar.response.streaming import ASGIStreamingResponse
+from multipart import parse_options_header
 
 from api.access import READ, WRITE
 from api.account import account_of
-from api.errors import InvalidBody
+from api.errors import InvalidBody, NotAllowed
 from api.guard_origin import header
 from api.jobs.events import events
 from api.jobs.openapi import following, sending
-from api.jobs.receiving import digest_of, receive
+from api.jobs.receiving import FOLDER_TYPE, digest_of, receive
 from api.jobs.schemas import Chunking, JobList, JobView, SkippedEntry, SkippedPage, view_of
 from api.openapi import documented
 from api.service import JSON, Connection, Service, service_of
@@ -57,26 +58,27 @@ async def create_job(
     ] = None,
 ) -> ASGIResponse:
     service = service_of(request)
-    bounds, token = service.engine.settings.jobs, _token(request)
+    bounds, token, owner = service.engine.settings.jobs, _token(request), account_of(request.scope).key
+    token = f"{owner}:{token}" if token else ""
     store = service.jobs.store(service.engine.home.root)
     name = await service.workers.run(lambda: _named(service, collection))
+    _check_folder(request)
     _check_announced(request, store)
+    await service.workers.run(lambda: store.check_room(token=token, most=bounds.queued))
     job_id = new_id()
     with service.receiving():
         kind, folder, spool = await receive(request, lambda: Spool(store.directory, job_id, bounds), bounds)
-        owner = account_of(request.scope).key
         job = Job(
             id=job_id, collection=name, mode=mode, kind=kind, folder=folder, chunking=chunking or "", owner=owner,
             created=time.time(),
         )  # fmt: skip
         content = spool.digest if spool is not None else ""
         digest = digest_of(name, mode, kind, folder, chunking or "", content)
-        taken = await asyncio.shield(
-            asyncio.to_thread(_taken, store, job, spool, digest, f"{owner}:{token}" if token else "", bounds.queued)
-        )
+        taken = await asyncio.shield(asyncio.to_thread(_taken, store, job, spool, digest, token, bounds.queued))
     service.jobs.wake()
     headers = {"location": f"/v1/jobs/{taken.id}"}
-    body = msgspec.json.encode(view_of(taken))
+    seen = await service.workers.run(lambda: _seen(service, taken) or taken)
+    body = msgspec.json.encode(view_of(seen))
     return ASGIResponse(body=body, media_type=JSON, status_code=202 if taken is job else 200, headers=headers)
 
 
@@ -96,7 +98,7 @@ async def list_jobs(
         service = service_of(request)
         store = service.jobs.store(service.engine.home.root)
         found = store.newest(before=before, limit=limit + 1)
-        seen = [view_of(job) for job in found[:limit] if _sees(service, job)]
+        seen = [view_of(job) for job in (_seen(service, job) for job in found[:limit]) if job is not None]
         return msgspec.json.encode(JobList(seen, found[limit - 1].id if len(found) > limit else None))
 
     return ASGIResponse(body=await service_of(request).workers.run(listed), media_type=JSON)
@@ -125,7 +127,8 @@ async def read_job(request: Connection, job_id: FromPath[str]) -> ASGIResponse:
 async def cancel_job(request: Connection, job_id: FromPath[str]) -> ASGIResponse:
     def cancelled(store: JobStore) -> Job:
         _job(request, store, job_id)
-        return store.cancel(job_id)
+        service_of(request).jobs.cancel(store, job_id)
+        return _job(request, store, job_id)
 
     return await _shown(request, cancelled)
 
@@ -169,7 +172,7 @@ async def follow_job(request: Connection, job_id: FromPath[str]) -> ASGIStreamin
     seen = int(last) if last.isascii() and last.isdigit() and len(last) < 18 else -1
     await service.workers.run(lambda: _job(request, store, job_id))
     whole: Service = request.app.state.service
-    stream = events(store, job_id, seen, lambda: whole.draining)
+    stream = events(lambda: _job(request, store, job_id), seen, lambda: whole.draining)
     return ASGIStreamingResponse(iterator=stream, media_type="text/event-stream", headers=_STREAM)
 
 
@@ -204,23 +207,26 @@ def _named(service: Service, collection: str) -> str:
     if isinstance(home, NarrowHome) and not home.sees(collection):
         raise home.hidden(collection)
     try:
-        name = home.resolve(collection).name
+        return home.resolve(collection).name
     except CollectionNotFound:
-        name = collection
-    home.directory(name)
-    return name
+        home.directory(collection)
+        return collection
 
 
 def _job(request: Connection, store: JobStore, job_id: str) -> Job:
-    job = store.get(job_id)
-    if not _sees(service_of(request), job):
+    job = _seen(service_of(request), store.get(job_id))
+    if job is None:
         raise JobNotFound(f"no job {job_id[:80]!r}; GET /v1/jobs lists those there are")
     return job
 
 
-def _sees(service: Service, job: Job) -> bool:
+def _seen(service: Service, job: Job) -> Job | None:
+    """The job with its collection as the key may name it; None for one that it may not see."""
     home = service.engine.home
-    return not isinstance(home, NarrowHome) or home.sees(job.collection)
+    if not isinstance(home, NarrowHome):
+        return job
+    name = home.shown(job.collection)
+    return msgspec.structs.replace(job, collection=name) if name else None
 
 
 def _token(request: Connection) -> str:
@@ -228,6 +234,18 @@ def _token(request: Connection) -> str:
     if token and not _TOKEN.fullmatch(token):
         raise InvalidBody("Idempotency-Key takes 1 to 200 visible ASCII characters", "Idempotency-Key")
     return token
+
+
+def _check_folder(request: Connection) -> None:
+    """Raises NotAllowed where a folder is named by a key that may not: folders belong to no tenant."""
+    key = service_of(request).key
+    if key is None or parse_options_header(request.headers.get("content-type", ""))[0] != FOLDER_TYPE:
+        return
+    if key.tenant or not key.may("admin"):
+        raise NotAllowed(
+            "folders of the server are for keys of scope admin and of no tenant; send the documents, or ask whoever "
+            "runs the server for such a key"
+        )
 
 
 def _check_announced(request: Connection, store: JobStore) -> None:

@@ -74,6 +74,16 @@ class Runner:
         """A job has come."""
         self._wake.set()
 
+    def cancel(self, store: JobStore, job_id: str) -> None:
+        """Have a job stopped; of one that nobody has begun, what was sent is gone at once. Raises JobNotFound."""
+        lock = FileLock(store.directory / f"{job_id}.lock")
+        if store.cancel(job_id).over:
+            with suppress(Timeout):  # whoever holds it clears up
+                lock.acquire(timeout=0)
+                shutil.rmtree(store.directory / job_id, ignore_errors=True)
+                Path(lock.lock_file).unlink(missing_ok=True)
+                lock.release()
+
     def counts(self) -> dict[State, int]:
         """Jobs of everybody by state."""
         found: Counter[State] = Counter()

@@ -91,14 +91,18 @@ class JobStore:
                     raise TokenTaken("this Idempotency-Key came with another request before; take a new key")
                 if found is not None:
                     return _decoder.decode(found[1])
-            waiting = db.execute("SELECT COUNT(*) FROM job WHERE state IN ('queued', 'running')").fetchone()[0]
-            if waiting >= most:
-                raise Overloaded(f"{waiting} jobs wait or run; try again when some are done", retry_after=30)
+            _check_room(db, most)
             db.execute(
                 "INSERT INTO job(id, state, token, digest, body) VALUES (?, ?, ?, ?, ?)",
                 (job.id, job.state, token or None, digest, msgspec.json.encode(job)),
             )
         return job
+
+    def check_room(self, *, token: str = "", most: int) -> None:
+        """Raises Overloaded where ``add`` would: before a long upload, for a request that was not taken before."""
+        if not (token and self._all("SELECT id FROM job WHERE token = ?", (token,))):
+            with self._held() as db:
+                _check_room(db, most)
 
     def get(self, job_id: str) -> Job:
         """Raises JobNotFound."""
@@ -190,3 +194,9 @@ class JobStore:
             db.executemany("DELETE FROM job WHERE id = ?", [(job_id,) for job_id in gone])
             db.executemany("DELETE FROM skipped WHERE job = ?", [(job_id,) for job_id in gone])
         return gone
+
+
+def _check_room(db: sqlite3.Connection, most: int) -> None:
+    waiting = db.execute("SELECT COUNT(*) FROM job WHERE state IN ('queued', 'running')").fetchone()[0]
+    if waiting >= most:
+        raise Overloaded(f"{waiting} jobs wait or run; try again when some are done", retry_after=30)

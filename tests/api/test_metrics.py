@@ -181,9 +181,11 @@ def _loop(accounts: Accounts, reports: list[StageReport], n: int) -> float:
 
 
 def test_where_keys_are_asked_for_no_collection_is_named(home: Path, make_engine: MakeEngine) -> None:
-    _, secret = KeyFile(home).create("reader", "read", tenant="acme")
+    _, secret = KeyFile(home).create("reader", "read")
+    _, tenants = KeyFile(home).create("tenant", "admin", tenant="acme")
     with TestClient(create_app(make_engine(home))) as client:
         assert client.get("/metrics").status_code == 401
+        assert client.get("/metrics", headers={"authorization": f"Bearer {tenants}"}).status_code == 403
         text = client.get("/metrics", headers={"authorization": f"Bearer {secret}"}).text
     assert value(parsed(text), "kvasir_collection_documents", collection="all") == 6
     assert "demo" not in text

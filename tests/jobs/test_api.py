@@ -234,12 +234,17 @@ def test_uploads_end_at_their_bounds(home: Path, make_engine: MakeEngine) -> Non
 
 def test_more_jobs_than_may_wait_are_told_to_come_back(home: Path, make_engine: MakeEngine) -> None:
     with TestClient(create_app(make_engine(home, jobs=JobsConfig(queued=1, running=0)))) as client:
-        assert client.post("/v1/jobs?collection=c", content=rows(["a"]), headers=JSONL).status_code == 202
+        once = JSONL | {"idempotency-key": "once"}
+        assert client.post("/v1/jobs?collection=c", content=rows(["a"]), headers=once).status_code == 202
+        assert client.post("/v1/jobs?collection=c", content=rows(["a"]), headers=once).status_code == 200
+        assert client.post("/v1/jobs?collection=c", content=b"", headers={}).status_code == 429, "before the body"
         refused = client.post("/v1/jobs?collection=d", content=rows(["a"]), headers=JSONL)
         assert_problem(refused, 429, "overloaded")
         assert int(refused.headers["retry-after"]) >= 1
         waiting = client.get("/v1/jobs").json()["jobs"][0]
+        assert (home / "jobs" / waiting["id"]).is_dir()
         assert client.delete(f"/v1/jobs/{waiting['id']}").json()["state"] == "cancelled"
+        assert not list((home / "jobs").glob(f"{waiting['id']}*")), "nothing of it waits for the sweep"
 
 
 def test_folders_of_the_settings_and_no_others(home: Path, make_engine: MakeEngine, tmp_path: Path) -> None:
@@ -324,6 +329,47 @@ def test_damaged_jobs_of_a_tenant_are_nobody_elses_trouble(
         assert_problem(refused, 503)
     told = [one.getMessage() for one in caplog.records if one.name == "rag.jobs.runner"]
     assert len([line for line in told if line.startswith("jobs of tenant a rest: ")]) == 1, told
+
+
+def test_a_key_of_an_alias_sends_through_it_and_learns_no_other_name(home: Path, make_engine: MakeEngine) -> None:
+    engine = make_engine(home)
+    engine.home.set_alias("prod", "demo")
+    key = {"x-api-key": KeyFile(home).create("one", "write", collections=["prod"])[1]}
+    whole = {"x-api-key": KeyFile(home).create("whole", "read")[1]}
+    other = {"x-api-key": KeyFile(home).create("two", "write", collections=["other"])[1]}
+    with TestClient(create_app(engine)) as client:
+        sent = client.post("/v1/jobs?collection=prod", content=rows(["a"]), headers=JSONL | key)
+        assert (sent.status_code, sent.json()["collection"]) == (202, "prod")
+        job = sent.json()
+        assert over(client, job, key)["state"] == "done"
+        texts = [
+            client.get(path, headers=key).text
+            for path in ("/v1/jobs", f"/v1/jobs/{job['id']}", f"{sent.headers['location']}/events")
+        ]
+        assert all(job["id"] in text and "prod" in text and "demo" not in text for text in texts), texts
+        assert client.get("/v1/jobs", headers=other).json()["jobs"] == []
+        hidden = client.post("/v1/jobs?collection=demo", content=rows(["a"]), headers=JSONL | key)
+        assert_problem(hidden, 404, "collection_not_found")
+        assert "a" in ids(client, "demo", whole)
+
+
+def test_folders_are_for_admins_of_no_tenant(home: Path, make_engine: MakeEngine, tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    file = KeyFile(home)
+    made = {
+        "admin": file.create("admin", "admin"), "write": file.create("write", "write"),
+        "acme": file.create("acme", "admin", tenant="acme"),
+    }  # fmt: skip
+    jobs = JobsConfig(folders=(str(tmp_path / "root"),), running=0)
+    with TestClient(create_app(make_engine(home, jobs=jobs))) as client:
+        for name, (_, secret) in made.items():
+            headers = {"x-api-key": secret, "content-type": "application/json; charset=utf-8"}
+            body = json.dumps({"folder": str(tmp_path / "root")}).encode()
+            answer = client.post("/v1/jobs?collection=c", content=body, headers=headers)
+            if name == "admin":
+                assert answer.status_code == 202, answer.text
+            else:
+                assert_problem(answer, 403, "not_allowed")
 
 
 def events_of(text: str) -> list[tuple[int, str, Body]]:
