@@ -48,11 +48,14 @@ class Place:
     path: Path
 
 
-def check_name(name: str) -> str:
-    """The name itself. Raises InvalidInput for one that could not be a directory everywhere."""
+def check_name(name: str, kind: str = "collection") -> str:
+    """The name itself, of a collection or what ``kind`` says.
+
+    Raises InvalidInput for one that could not be a directory everywhere.
+    """
     if not _NAME.fullmatch(name) or ".." in name:
         raise InvalidInput(
-            f"{name[:80]!r} is no collection name: use 1 to 64 letters, digits, '.', '_', '-', a letter or digit first"
+            f"{name[:80]!r} is no {kind} name: use 1 to 64 letters, digits, '.', '_', '-', a letter or digit first"
         )
     return name
 

@@ -134,11 +134,11 @@ class KeyFile:
         secret = f"kv_{key_id}_{secrets.token_urlsafe(32)}"
         key = Key(
             id=key_id,
-            name=check_name(name),
+            name=check_name(name, "key"),
             hash=digest(secret),
             scope=_scope(scope),
             collections=_collections(collections),
-            tenant=check_name(tenant) if tenant else "",
+            tenant=check_name(tenant, "tenant") if tenant else "",
             rate=rate,
             concurrency=_concurrency(concurrency),
             created=now.isoformat(timespec="seconds"),

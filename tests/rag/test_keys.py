@@ -147,7 +147,7 @@ def test_values_that_are_none_are_refused_with_the_rule(tmp_path: Path) -> None:
     for match, wrong in (
         ("no collection name", {"collections": ["../x"]}),
         ("no collection named", {"collections": []}),
-        ("no collection name", {"tenant": "../other"}),
+        ("no tenant name", {"tenant": "../other"}),
         ("60/min", {"rate": "60 a minute"}),
         ("60/min", {"rate": "0/s"}),
         ("0 .any number. and", {"concurrency": -1}),
@@ -156,6 +156,8 @@ def test_values_that_are_none_are_refused_with_the_rule(tmp_path: Path) -> None:
     ):
         with pytest.raises(InvalidInput, match=match):
             file.create("new", "read", **wrong)
+    with pytest.raises(InvalidInput, match="'my key' is no key name"):
+        file.create("my key", "read")
     with pytest.raises(InvalidInput, match="choose another name"):
         file.create("taken", "read")
     with pytest.raises(InvalidInput, match="take one of read, write, admin"):
