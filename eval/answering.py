@@ -13,7 +13,7 @@ from eval.asking import in_parallel
 from eval.beir import Dataset, load_dataset, query_files, unjudged
 from eval.commands import shown, writable
 from eval.datasets.questions import answers
-from eval.indexing import index
+from eval.indexing import Indexed, index
 from eval.judge import Asked, Judge, judge_all
 from eval.kept_rows import KeptRows
 from eval.machine import command, commit, hardware, peak_memory_mb, versions
@@ -34,7 +34,10 @@ TOKENS = ("context_tokens", "prompt_tokens", "completion_tokens", "prefill", "de
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerReport:
-    """One pipeline's answers; ``rows`` is question id to what was said and measured, as the file of rows keeps it."""
+    """One pipeline's answers; ``rows`` is question id to what was said and measured, as the file of rows keeps it.
+
+    indexed  the collection, None where a server keeps it
+    """
 
     dataset: Dataset
     pipeline: str
@@ -45,6 +48,7 @@ class AnswerReport:
     url: str = ""
     notes: Sequence[str] = ()
     judged: Mapping[str, Any] | None = None
+    indexed: Indexed | None = None
 
     def scores(self, query_id: str) -> AnswerScores:
         """Of one question, by the set's answers and relevant documents."""
@@ -83,6 +87,7 @@ class AnswerReport:
             "degraded_share": self._mean("degraded"),
             "resumed": self.reused,
             "peak_memory_mb": None if self.url else peak_memory_mb(),
+            "build": None if self.indexed is None else self.indexed.as_json(),
             "commit": commit(),
             "command": command(),
             "versions": versions(),
@@ -169,7 +174,7 @@ def run_answers(
     tuning = records(settings.home, config)
     tuned = refuse_tuned(settings, tuning, pipeline, overrides, dataset, allow=allow_tuned, far=bool(running.url))
 
-    def answered(ask: Ask, by: Mapping[str, Any], url: str = "") -> AnswerReport:
+    def answered(ask: Ask, by: Mapping[str, Any], url: str = "", indexed: Indexed | None = None) -> AnswerReport:
         kept = running.kept(by)
         with shown("answer", len(wanted)) as progress:
             reused = answer_all(ask, wanted, kept, running.jobs, progress)
@@ -184,6 +189,7 @@ def run_answers(
             url=url,
             notes=[tuned] if tuned else [],
             judged=verdicts,
+            indexed=indexed,
         )
 
     if running.url:
@@ -194,7 +200,7 @@ def run_answers(
             return answered(from_server(server, name, chosen), by, server.url)
     indexed = index(engine, dataset, collection)
     by = made_by(engine, dataset, indexed, settings.pipeline(pipeline, overrides))
-    return answered(from_library(engine.pipeline(indexed.name, pipeline, overrides)), by)
+    return answered(from_library(engine.pipeline(indexed.name, pipeline, overrides)), by, indexed=indexed)
 
 
 def _judged(

@@ -77,6 +77,11 @@ def answers(
     at_once = "" if said["concurrency"] == [1] else f", {' and '.join(map(str, said['concurrency']))} at once"
     for stage, times in {"all": said["latency_ms"], **said["stages_latency_ms"]}.items():
         typer.echo(f"  {stage:20} p50 {times['p50']:.1f} ms, p95 {times['p95']:.1f} ms{at_once}")
+    if (build := said["build"]) is not None:
+        typer.echo(
+            f"  {build['documents']} documents, {build['chunks']} chunks, {build['megabytes']:.1f} MiB; "
+            f"{'found' if build['reused'] else 'built now'}: {sum(build['seconds'].values()):.1f} s"
+        )
     memory = "" if said["peak_memory_mb"] is None else f"peak memory {said['peak_memory_mb']:.0f} MiB; "
     typer.echo(
         f"{memory}{said['resumed']} answers taken from the file; commit {said['commit'] or 'unknown'}; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from eval.beir import Dataset
 from eval.machine import size_mb
@@ -28,6 +29,16 @@ class Indexed:
     seconds: Mapping[str, float]
     megabytes: float | None
     reused: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """What its build took and made, as plain values."""
+        return {
+            "seconds": dict(self.seconds),
+            "documents": self.documents,
+            "chunks": self.chunks,
+            "megabytes": self.megabytes,
+            "reused": self.reused,
+        }
 
 
 def index(engine: Engine, dataset: Dataset, collection: str | None = None) -> Indexed:

@@ -48,6 +48,9 @@ def test_answers_are_measured_and_an_interrupted_run_goes_on(folder: Path, home:
     assert said["metrics"]["contains"] == pytest.approx((1 + 0 + (not by_id["moon"]["found"])) / 3, abs=1e-4)
     assert said["metrics"]["support_recall"] >= 2 / 3 - 1e-4
     assert said["tokens"]["context_tokens"] > 0
+    assert (said["build"]["documents"], said["build"]["chunks"]) == (5, 5)
+    assert said["build"]["megabytes"] > 0
+    assert said["build"]["seconds"]["encode"] > 0
     assert said["latency_ms"]["p95"] >= said["latency_ms"]["p50"] > 0
 
     lines = rows.read_bytes().splitlines(keepends=True)

@@ -78,6 +78,7 @@ def test_a_server_gives_the_librarys_answers(folder: Path, home: Path, url: str,
     assert said[0]["metrics"] == said[1]["metrics"]
     assert kept[0]["q1"]["prompt_tokens"] > 0
     assert (said[0]["tokens"]["context_tokens"] > 0, said[1]["tokens"]["context_tokens"]) == (True, None)
+    assert (said[0]["build"]["documents"], said[1]["build"]) == (5, None)
     assert (said[1]["url"], said[1]["concurrency"]) == (url, [2])
 
 
