@@ -296,10 +296,12 @@ def test_a_key_is_asked_for_and_kept_in_the_tab_alone(
     with serving(make_engine(home, model=ModelConfig(name="lexical"))) as running:
         page = opened(running.url, q="tides", m="search", c="demo", p="bm25")
         expect(page.get_by_role("alert").first).to_contain_text("Enter an API key")
+        expect(page.get_by_role("link", name="Metrics")).to_be_hidden()
         page.get_by_label("Key, kept until this tab is closed").fill(secret)
         page.get_by_role("button", name="Use").click()
         answered(page)
         expect(page.locator(".card").first).to_contain_text("Tides")
+        expect(page.get_by_role("link", name="Metrics")).to_be_hidden()
         kept = page.evaluate(
             "() => [JSON.stringify({...sessionStorage}), JSON.stringify({...localStorage}), location.href]"
         )

@@ -127,6 +127,7 @@ function stop() {
 // --- the page ---
 
 async function begin() {
+  byId("server").hidden = Boolean(key.get()); // links send no key
   try {
     const names = await load();
     choose(place.read());
@@ -137,7 +138,7 @@ async function begin() {
     await go();
   } catch (error) {
     show(byId("alert"), problem(error));
-    if (error.status === 401 || error.status === 403) byId("key-box").open = true;
+    if (error.status === 401 || error.status === 403) byId("key-box").open = byId("server").hidden = true;
   }
 }
 
