@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from indexes.encoding import TextEncoder
 from rag.errors import CacheUnavailable, InvalidInput, ModelNotAvailable, ModelOutOfMemory, Overloaded
 from rag.protocols import PromptCounter, Selector
-from rag.runtime.meter import Meter
+from rag.runtime.meter import Meter, OutOfBudget, seconds_left
 from rag.runtime.reader import Reader
 from rag.selection.cost import costs, readable, room, spent
 from rag.selection.evaluator import solve
@@ -23,8 +23,22 @@ from rag.selection.terms import Term
 from rag.selection.utility import WeightedSum, Weights
 from rag.values import Chunk, Context, Hit, Query, Ranking, StageReport
 
-UNANSWERED = (ModelNotAvailable, ModelOutOfMemory, CacheUnavailable, Overloaded, InvalidInput)
-"""Raised where a language model, or the store of its states, has nothing to say: InvalidInput for a prompt too long."""
+UNANSWERED = (ModelNotAvailable, ModelOutOfMemory, CacheUnavailable, Overloaded, InvalidInput, OutOfBudget)
+"""Raised where a language model, or the store of its states, has nothing to say: InvalidInput for a prompt too long,
+OutOfBudget past the request's deadline."""
+
+
+LEAST_SECONDS = 0.1
+"""A search has that much where the request's deadline leaves less: without any it would choose nothing."""
+
+
+def within_deadline(limits: Limits) -> Limits:
+    """These, with no more seconds than the request that this thread works for has left."""
+    left = seconds_left()
+    if left is None:
+        return limits
+    most = max(left, LEAST_SECONDS)
+    return replace(limits, seconds=most if limits.seconds is None else min(limits.seconds, most))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +113,7 @@ class SetSelector(Selector):
     def _searched(self, pool: Pool, asked: Likelihood | None) -> tuple[WeightedSum, Problem, Result]:
         utility = self.utility(pool, asked)
         problem = self.problem(pool, utility, asked)
-        return utility, problem, solve(problem, SEARCHERS[self.searcher], self.limits)
+        return utility, problem, solve(problem, SEARCHERS[self.searcher], within_deadline(self.limits))
 
     def _with_states(self, hits: Sequence[Hit]) -> tuple[SetSelector, tuple[str, ...]]:
         """Itself with what is kept of the hits looked up once; without the term, and why, where nobody can say."""

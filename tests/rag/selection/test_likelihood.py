@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from math import exp
@@ -18,12 +19,12 @@ from rag.kv.modes import parse_mode
 from rag.kv.reader import CachedReader
 from rag.reranking.icr import lead_of
 from rag.runtime.lexical import LexicalReader
-from rag.runtime.meter import Meter
+from rag.runtime.meter import Meter, deadline
 from rag.runtime.prompt import Prompt, Role
 from rag.runtime.reader import Array, Reader
 from rag.selection.likelihood import Likelihood
 from rag.selection.problem import Limits
-from rag.selection.search import SetSelector
+from rag.selection.search import LEAST_SECONDS, SetSelector, within_deadline
 from rag.selection.utility import Weights
 from rag.values import Chunk, Hit, Query, Ranking, ScoreKind, StageReport
 from tests.fakes import HashingEncoder
@@ -182,6 +183,54 @@ def test_without_the_model_the_choice_is_the_one_by_the_other_terms_and_says_so(
     said = without_likelihood(broken, ranking())
     assert broken.asked
     assert said == "chosen without the likelihood of the question: no answer today"
+
+
+@pytest.fixture
+def due() -> Iterator[Callable[[float], None]]:
+    """Sets the deadline of the request, in seconds from now."""
+    before = deadline.set(None)
+    yield lambda seconds: deadline.set(time.perf_counter() + seconds) and None
+    deadline.reset(before)
+
+
+def test_past_the_deadline_the_model_is_left_out_and_something_is_chosen(due: Callable[[float], None]) -> None:
+    model = loaded("llama")
+    due(-1.0)
+    selector = SetSelector(count=Entries(HashingEncoder()), weights=WEIGHTS, reader=lambda: model)
+    context = selector.select(Query(QUESTION), ranking(), 9000)
+    assert context.report.degraded == "chosen without the likelihood of the question: the request's deadline is past"
+    assert context.chunks
+
+
+class Slow(LexicalReader):
+    """Takes a fifth of a second a call, and knows no deadline."""
+
+    def likelihood(self, prompts: Sequence[Prompt], meter: Meter) -> Array:
+        time.sleep(0.2)
+        return super().likelihood(prompts, Meter(until=None))
+
+
+def test_the_search_ends_at_the_requests_deadline(due: Callable[[float], None]) -> None:
+    """One set a call: of those that the search asks for without a deadline, three have begun after 0.45 seconds."""
+    limits = Limits(evaluations=None, batch=1)
+    selector = SetSelector(count=Entries(HashingEncoder()), weights=WEIGHTS, reader=LexicalReader, limits=limits)
+    whole = selector.select(Query(QUESTION), ranking(), 9000).choice
+    due(0.45)
+    choice = replace(selector, reader=Slow).select(Query(QUESTION), ranking(), 9000).choice
+    assert whole is not None
+    assert choice is not None
+    assert (whole.end, choice.end) == ("optimal", "limit")
+    assert 1 <= choice.evaluations <= 3 < whole.evaluations
+
+
+def test_limits_are_the_nearer_of_the_selectors_and_the_requests(due: Callable[[float], None]) -> None:
+    own = Limits(seconds=5.0)
+    assert within_deadline(own) is own
+    due(1000.0)
+    assert within_deadline(own) == own
+    assert 990 < (within_deadline(Limits()).seconds or 0) <= 1000
+    due(-1.0)
+    assert within_deadline(own) == replace(own, seconds=LEAST_SECONDS)
 
 
 def test_a_likelihood_that_is_no_number_is_left_out() -> None:
