@@ -34,8 +34,11 @@ class MemoryStore:
     def get_many(self, keys: Sequence[str]) -> list[Value | None]:
         return [self.get(key) for key in keys]
 
-    def put(self, key: str, value: Value, cost: float = 1.0) -> bool:
-        """As the protocol says. The value itself is kept, not a copy: nobody may write to it any more."""
+    def put(self, key: str, value: Value, cost: float | None = 1.0) -> bool:
+        """As the protocol says; ``cost`` None where nobody knows it.
+
+        The value itself is kept, not a copy: nobody may write to it any more.
+        """
         size = len(value)
         with self._lock:
             if size > self.capacity:

@@ -155,12 +155,13 @@ class TieredStore:
     def _copy(self, key: str, value: Value, depth: int, seen: list[bytes] | None) -> None:
         """Put a value into the tiers above, into memory only while its generation is the one that was seen."""
         for above in self.tiers[:depth]:
-            if above not in self._copies:
+            if not isinstance(above, MemoryStore):
                 self._try(False, above.put, key, value)
                 continue
+            # In memory it is worth what the others' bytes are: what it cost stands nowhere below.
             with self._turn:
                 if not self._shared or (seen is not None and self._seen == seen):
-                    self._try(False, above.put, key, value)
+                    above.put(key, value, None)
 
     def put_missing(self, key: str, value: Value, cost: float = 1.0) -> bool:
         """As ``put`` for a value that may well be there: no tier is sent what it has. True where a tier had it."""

@@ -170,7 +170,7 @@ class Dying(MemoryStore):
         super().__init__(LARGE)
         self.left = puts
 
-    def put(self, key: str, value: Value, cost: float = 1.0) -> bool:
+    def put(self, key: str, value: Value, cost: float | None = 1.0) -> bool:
         self.left -= 1
         if self.left < 0:
             raise CacheUnavailable("it ended")

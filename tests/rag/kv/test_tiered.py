@@ -124,3 +124,16 @@ def test_settings_reach_redis(tmp_path: Path) -> None:
         store.put(KEYS[0], value(0))
         assert 90 < server.raw().ttl(KEYS[0]) <= 100
         store.close()
+
+
+def test_what_came_up_from_below_and_is_asked_for_stays_longer_than_what_was_put_once() -> None:
+    """GDSF: 100 uses of a value of unknown cost beside one use each of values at the same cost a byte."""
+    low = MemoryStore(10**8)
+    low.name = "files"
+    low.put("hot", bytes(1000), 300.0)
+    store = TieredStore([MemoryStore(3000), low])
+    for _ in range(100):
+        store.get("hot")
+    for n in range(6):
+        store.put(f"once{n}", bytes(1000), 300.0)
+    assert "hot" in set(store.tiers[0].keys())
