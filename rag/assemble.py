@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from rag.encoders import SentenceEncoder
     from rag.generation.prefix_tree import PrefixTree
     from rag.protocols import Generator, PromptCounter, Reranker, Retriever, Selector
-    from rag.reranking.attention import CalibrationCache
     from rag.reranking.cross_encoder import CrossEncoderModel
     from rag.runtime.batch_decode import BatchDecode
     from rag.runtime.reader import Reader
@@ -37,6 +36,9 @@ class Engine:
     Nothing heavy is loaded before it is needed.
     """
 
+    variants = True
+    """Whether passages are taken as they were read behind others; not where some of those may not be seen."""
+
     def __init__(self, settings: Settings) -> None:
         from indexes.home import Home
 
@@ -47,7 +49,6 @@ class Engine:
         self._collections: dict[str, Collection] = {}
         self._cross_encoders: dict[str, CrossEncoderModel] = {}
         self._language_models: dict[str, Reader] = {}
-        self._calibrations: CalibrationCache | None = None
         self.caching = Caching(settings, self.language_model, lambda: list(self._language_models.values()))
         self._batch: BatchDecode | None = None
         self._sent: PrefixTree | None = None
@@ -157,22 +158,20 @@ class Engine:
 
     def _reading(self, chosen: RerankerConfig, depth: int, limits: Limits) -> Reranker:
         """A reranker that has a language model read the passages, or read them once and for all."""
-        reader = self.caching.reader(chosen.model, chosen.reuse)
+        reader = self.caching.reader(chosen.model, chosen.reuse, variants=self.variants)
         common: dict[str, Any] = {"depth": depth, "limits": limits}
         if chosen.passage_tokens:
             common["passage_tokens"] = chosen.passage_tokens
         sort: dict[str, Any] = {"sort": chosen.sort} if chosen.sort else {}
         match chosen.kind:
             case "icr":
-                from rag.reranking.attention import AttentionReranker, CalibrationCache
+                from rag.reranking.attention import AttentionReranker
                 from rag.reranking.heads import ALL, AUTO, head_set
 
                 if chosen.heads not in (ALL, AUTO):
                     head_set(chosen.heads)  # an unknown one is refused before anything is loaded
-                with self._lock:
-                    self._calibrations = self._calibrations or CalibrationCache()
                 common |= {"heads": chosen.heads, "late": chosen.late, "best_last": chosen.best_last}
-                return AttentionReranker(reader, cache=self._calibrations, **common)
+                return AttentionReranker(reader, cache=self.caching.calibrations(), **common)
             case "prp":
                 from rag.reranking.pairwise import PairwiseReranker
 
@@ -341,7 +340,7 @@ class Engine:
         model = self.language_model()
         if not isinstance(model, LanguageModel):
             raise InvalidConfig(f"{model.name!r} writes no answers; name a language model in [model], or give --model")
-        reader = self.caching.reader("")
+        reader = self.caching.reader("", variants=self.variants)
         return Local(reader if isinstance(reader, CachedReader) else model, self._decoder(), self.settings.generation)
 
     def _decoder(self) -> BatchDecode:

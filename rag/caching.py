@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rag.kv.library import ChunkLibrary
     from rag.kv.reader import CachedReader
     from rag.kv.tiered import TieredStore
+    from rag.reranking.attention import CalibrationCache
     from rag.reranking.passages import PassageForm
     from rag.runtime.reader import Reader
     from rag.runtime.tokens import PromptTokenizer
@@ -72,7 +73,8 @@ class Caching:
         self._config: CacheConfig | None = None
         self._store: TieredStore | None = None
         self._libraries: dict[str, ChunkLibrary] = {}
-        self._readers: dict[tuple[str, str], CachedReader] = {}
+        self._readers: dict[tuple[str, str, bool], CachedReader] = {}
+        self._calibrations: CalibrationCache | None = None
 
     @property
     def config(self) -> CacheConfig:
@@ -112,9 +114,18 @@ class Caching:
 
     # --- reading ---
 
-    def reader(self, name: str, reuse: str = "") -> Reader:
+    def calibrations(self) -> CalibrationCache:
+        """What attention rerankers keep of lists, for as long as nothing is deleted."""
+        from rag.reranking.attention import CalibrationCache
+
+        with self._lock:
+            self._calibrations = self._calibrations or CalibrationCache()
+            return self._calibrations
+
+    def reader(self, name: str, reuse: str = "", *, variants: bool = True) -> Reader:
         """The language model, or where states are reused a reader that does so; ``reuse`` is the mode, "" [cache]'s.
 
+        variants  false for whoever may see some collections only: what was read behind passages of others is not taken
         What was measured of the mode is looked up when the reader is first used. Raises InvalidConfig for a mode that
         is none, and for reuse that cannot be.
         """
@@ -131,7 +142,9 @@ class Caching:
             return gate.choose(library) if named is None else gate.named(library, named)
 
         with self._lock:
-            return self._readers.setdefault((model.name, str(named or AUTO)), CachedReader(library, choose))
+            return self._readers.setdefault(
+                (model.name, str(named or AUTO), variants), CachedReader(library, choose, variants=variants)
+            )
 
     @property
     def gate(self) -> Gate:
@@ -239,6 +252,9 @@ class Caching:
         """What the models of this process keep of prompts for a while goes: a deleted text may stand in them."""
         for model in self._opened():
             model.forget()
+        for one in (self, self._of):
+            if one is not None and one._calibrations is not None:
+                one._calibrations.clear()
 
     @property
     def holds(self) -> bool:

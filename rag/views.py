@@ -10,16 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from rag.assemble import UNLIMITED, Engine
+from rag.assemble import Engine
 from rag.caching import Caching
 from rag.keys import ALL
 from rag.pipeline import Pipeline
-from rag.runtime.meter import Limits
 
 if TYPE_CHECKING:
     from indexes.collection import Collection
     from rag.encoders import SentenceEncoder
-    from rag.protocols import Reranker
     from rag.runtime.batch_decode import BatchDecode
     from rag.runtime.reader import Reader
 
@@ -48,7 +46,12 @@ class TenantEngine(Engine):
 
 
 class NarrowEngine(Engine):
-    """An engine of which only some collections are there; everything is its owner's."""
+    """An engine of which only some collections are there; everything is its owner's.
+
+    But for its pipelines and rerankers: they take no variants, whose states may come of passages of other collections.
+    """
+
+    variants = False
 
     def __init__(self, of: Engine, allowed: Sequence[str]) -> None:
         from indexes.narrow import NarrowHome
@@ -57,6 +60,7 @@ class NarrowEngine(Engine):
         super().__init__(of.settings)
         self.home = NarrowHome(of.home.root, allowed)
         self.caching = of.caching
+        self._cross_encoders = of._cross_encoders
 
     @property
     def encoder(self) -> SentenceEncoder:
@@ -74,10 +78,10 @@ class NarrowEngine(Engine):
     ) -> Pipeline:
         self.settings.pipeline(name, overrides)
         self.home.resolve(collection)
-        return self._of.pipeline(collection, name, overrides)
+        return super().pipeline(collection, name, overrides)
 
-    def reranker(self, name: str, *, model: str = "", depth: int = 100, limits: Limits = UNLIMITED) -> Reranker:
-        return self._of.reranker(name, model=model, depth=depth, limits=limits)
+    def _decoder(self) -> BatchDecode:
+        return self._of._decoder()
 
 
 class Views:

@@ -40,8 +40,8 @@ def ahead(place: Place, layers: int, nbytes: int, device: torch.device) -> Itera
     try:
         yield placed
     finally:
-        if begun is not None and not begun.cancel():
-            begun.exception()
+        if begun is not None and not begun.cancel() and begun.exception() is None:
+            begun.result()()  # what is asked of the device next waits for copies that nobody asked for
 
 
 @cache
@@ -70,7 +70,11 @@ def _streamed(place: Place, device: torch.device) -> Callable[[int], Callable[[]
 
     def work(layer: int) -> Callable[[], None]:
         with torch.inference_mode(), torch.cuda.stream(copying):
-            place(layer)
+            try:
+                place(layer)
+            except BaseException:
+                computing.wait_stream(copying)  # what was copied by then goes into memory that is given back
+                raise
             done = torch.cuda.Event()  # type: ignore[no-untyped-call]
             done.record(copying)
         return lambda: computing.wait_event(done)

@@ -26,15 +26,17 @@ class PackedContext(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     front: Annotated[bytes, msgspec.Meta(max_length=_NAME)]
     exact: bool
     tokens: bytes = b""
+    through: Annotated[bytes, msgspec.Meta(max_length=_NAME * MOST)] = b""
 
 
 def packed(context: Context, *, tokens: bool = True) -> PackedContext:
-    """Raises ValueError for a context of more than MOST chunks."""
-    if len(context.before) > MOST:
-        raise ValueError(f"a chunk behind {len(context.before)} others; a context is stored of at most {MOST}")
+    """Raises ValueError for a context of more than MOST chunks, before it or through them."""
+    if (most := max(len(context.before), len(context.through))) > MOST:
+        raise ValueError(f"a chunk behind {most} others; a context is stored of at most {MOST}")
     kept = context.tokens if tokens and context.tokens is not None else np.zeros(0)
     return PackedContext(
         before=b"".join(map(bytes.fromhex, context.before)),
+        through=b"".join(map(bytes.fromhex, context.through)),
         inter=np.asarray(context.inter, "<f4").tobytes(),
         cci=context.cci,
         front=bytes.fromhex(context.front),
@@ -50,7 +52,12 @@ def unpacked(stored: PackedContext, tokens: int | None) -> Context:
     """
     count, left = divmod(len(stored.before), _NAME)
     expected = (_FLOAT * count, _FLOAT * (tokens or 0))
-    if left or (len(stored.inter), len(stored.tokens)) != expected or len(stored.front) not in (0, _NAME):
+    if (
+        left
+        or len(stored.through) % _NAME
+        or (len(stored.inter), len(stored.tokens)) != expected
+        or len(stored.front) not in (0, _NAME)
+    ):
         raise BadCache("the lengths of a stored context do not fit each other")
     if not 0.5 <= stored.cci < 1.0:  # a NaN passes the bounds of its type
         raise BadCache(f"a stored context has an impact of {stored.cci}; it lies in [0.5, 1)")
@@ -58,12 +65,16 @@ def unpacked(stored: PackedContext, tokens: int | None) -> Context:
     for sums in (inter, each):
         if not (np.isfinite(sums).all() and (sums >= 0).all()):
             raise BadCache("a stored context has attention that is no sum of shares")
-    names = [stored.before[at : at + _NAME].hex() for at in range(0, len(stored.before), _NAME)]
     return Context(
-        tuple(names),
+        _names(stored.before),
         tuple(map(float, inter)),
         stored.cci,
         None if tokens is None else each.astype(np.float32),
         stored.front.hex(),
         stored.exact,
+        _names(stored.through),
     )
+
+
+def _names(stored: bytes) -> tuple[str, ...]:
+    return tuple(stored[at : at + _NAME].hex() for at in range(0, len(stored), _NAME))

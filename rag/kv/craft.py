@@ -28,6 +28,7 @@ class Context:
     tokens  (tokens,) each token's attention to all of ``before``
     front   ``token_hash`` of every token between the prefix and the chunk, chunks' or not; "" where there were none
     exact   true where the states of all of them were those of the full prefill
+    through names of chunks that stood before one of these when it was read, and not here: their text is in it yet
     """
 
     before: tuple[str, ...] = ()
@@ -36,6 +37,7 @@ class Context:
     tokens: NDArray[np.float32] | None = None
     front: str = ""
     exact: bool = True
+    through: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,9 +65,13 @@ class Crafting:
         return made[0] if made else self._composed(pieces, self._select(pieces, meter), meter, room, layers)
 
     def in_place(self, passages: Sequence[Ids]) -> list[int]:
-        """Of each passage its tokens where a slot is free, so that it may be read in place; else 0."""
-        known = self._slots.contexts(passages)
-        return [len(ids) if len(known[ids]) < self._slots.count else 0 for ids in passages]
+        """Of each passage its tokens where a slot has no states, so that it may be read in place; else 0.
+
+        An entry alone is no variant: stores that drop what is large keep it longer.
+        """
+        known, cache = self._slots.contexts(passages), self._slots.cache
+        there = {ids: sum(cache.contains(ids, f"c{slot}") for slot in slots) for ids, slots in known.items()}
+        return [len(ids) if there[ids] < self._slots.count else 0 for ids in passages]
 
     def _select(self, pieces: Pieces, meter: Meter) -> _Selected:
         """Where each passage's states are to come from, by the entries alone."""

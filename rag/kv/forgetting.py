@@ -19,7 +19,8 @@ _AT_ONCE = 1000
 def forget_beginnings(store: ChunkCacheStore, passages: Iterable[Sequence[int]]) -> int:
     """Deletes everything stored of these passages and of every beginning of them: all models, tenants and variants.
 
-    Variants of other passages that were read behind one of them go too: what they attended to is in them.
+    Variants of other passages that were read behind one of them go too, and what was read behind those: what they
+    attended to is in them.
     What requests under way have read of them is not stored any more, or taken back: the store's generation, which they
     compare, is another before the names are looked through and once more when all is deleted.
     Returns how many values there were. Looks through all names once, and through the entries of all variants. Raises
@@ -61,11 +62,11 @@ def _read_behind(store: ChunkCacheStore, names: set[str], stored: dict[str, list
         for name, value in zip(some, store.get_many(some), strict=True):
             both = [one for one in (name, partner(name)[1]) if one in names]
             try:
-                before = parse_entry(value or b"").read().before
+                context = parse_entry(value or b"").read()
             except BadCache:
                 doomed.update(both)
                 continue
-            for digest in before:
+            for digest in (*context.before, *context.through):
                 stored.setdefault(digest, []).extend(both)
     return doomed
 

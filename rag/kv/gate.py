@@ -43,7 +43,8 @@ class Gate:
         passed = [one for one in self.verdicts.all_of(identity, scheme) if not self.bounds.broken(one)]
         modes = [mode for one in passed if (mode := _mode_of(one)) is not None]
         if modes:
-            return Choice(min(modes, key=lambda mode: (*cost(mode), str(mode))))
+            best = min(modes, key=lambda mode: (*cost(mode), str(mode)))
+            return Choice(best, _variants(library, best))
         why = f"no cache mode has passed on this model with {scheme} states; {MEASURE}"
         kind: Kind = "full" if library.rounds and not self.passes(library, STORED) else "prefix"
         return Choice(Mode(kind=kind), why)
@@ -58,12 +59,20 @@ class Gate:
         if verdict is None:
             return Choice(mode, f"{what} was not measured on this model; {MEASURE}")
         broken = self.bounds.broken(verdict)
-        return Choice(mode, f"{what} failed on this model: {', '.join(broken)}" if broken else "")
+        failed = f"{what} failed on this model: {', '.join(broken)}" if broken else ""
+        return Choice(mode, "; ".join(filter(None, (failed, _variants(library, mode)))))
 
     def passes(self, library: ChunkLibrary, row: str) -> bool:
         """True where a mode, or STORED, was measured on this model with this scheme and kept the bounds."""
         verdict = self.verdicts.get(library.identity, library.scheme, row)
         return verdict is not None and not self.bounds.broken(verdict)
+
+
+def _variants(library: ChunkLibrary, mode: Mode) -> str:
+    """What the verdict of a mode does not say."""
+    if mode.kind != "craft" or not library.variants:
+        return ""
+    return f"{mode} was measured without variants, of which up to {library.variants} a passage are used"
 
 
 def cost(mode: Mode) -> tuple[float, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rag.kv.attended import Attended
@@ -51,8 +52,15 @@ class InPlace:
         for at, sums, (keys, values) in zip(self._wanted, self._sums, self._states, strict=True):
             piece = self._pieces[at]
             states = ChunkStates(piece.ids, torch.stack(keys), torch.stack(values), piece.start)
-            found.append(Variant(states, sums.context(piece.before, piece.front, exact=self._exact(at))))
+            context = sums.context(piece.before, piece.front, exact=self._exact(at))
+            found.append(Variant(states, replace(context, through=self._through(at))))
         return found
+
+    def _through(self, at: int) -> tuple[str, ...]:
+        """What variants in front of a piece were read behind, and is not in front of it itself."""
+        there = [piece.context for piece in self._pieces[:at]]
+        names = dict.fromkeys(name for one in there for name in (*one.before, *one.through))
+        return tuple(name for name in names if name not in self._pieces[at].before)
 
     def _begin(self) -> None:
         """Anew, also where memory ran out in the middle and the composition is tried again."""

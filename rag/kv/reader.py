@@ -56,13 +56,19 @@ class CachedReader(Reader):
 
     mode      or who chooses it when the reader is first used
     labelled  whether passages begin with the label of their place; None for where the mode allows it
+    variants  false where the library's variants are neither taken nor made: passages of others may be in them
     """
 
     def __init__(
-        self, library: ChunkLibrary, mode: Mode | Callable[[], Choice], *, labelled: bool | None = None
+        self,
+        library: ChunkLibrary,
+        mode: Mode | Callable[[], Choice],
+        *,
+        labelled: bool | None = None,
+        variants: bool = True,
     ) -> None:
         self.library, self.model, self.name = library, library.model, library.model.name
-        self._mode, self._labelled = mode, labelled
+        self._mode, self._labelled, self._variants = mode, labelled, variants
 
     @cached_property
     def choice(self) -> Choice:
@@ -72,6 +78,11 @@ class CachedReader(Reader):
     @property
     def mode(self) -> Mode:
         return self.choice.mode
+
+    @property
+    def repeats(self) -> bool:
+        """True where a prompt is composed of the same states whenever it is asked: not where variants are made."""
+        return self._crafting is None
 
     @property
     def labelled(self) -> bool:
@@ -248,7 +259,12 @@ class CachedReader(Reader):
     @cached_property
     def _crafting(self) -> Crafting | None:
         """Who puts variants together; None in other modes, and where none are kept."""
-        if self.mode.kind != "craft" or not self.mode.alpha or (slots := self.library.slots) is None:
+        if (
+            not self._variants
+            or self.mode.kind != "craft"
+            or not self.mode.alpha
+            or (slots := self.library.slots) is None
+        ):
             return None
         return Crafting(self.library, slots, self.mode)
 

@@ -41,6 +41,11 @@ class CalibrationCache:
                 self._kept.move_to_end(key)
             return self._kept.get(key)
 
+    def clear(self) -> None:
+        """Forget all: of a deleted text nothing may stay."""
+        with self._lock:
+            self._kept.clear()
+
     def put(self, key: object, attention: Array) -> None:
         with self._lock:
             self._kept[key] = attention
@@ -210,12 +215,13 @@ class _Work:
         prompt = icr_prompt(self.model.tokenizer, self.template, self.query, documents, order)
         heads = None if self.heads is None else tuple(self.heads.items())
         key = (self.model, heads, prompt.prefix.ids, prompt.calibration.ids)
-        calibration = self.settings.cache.get(key)
+        calibration = self.settings.cache.get(key) if self.model.repeats else None
         asked = [prompt.query] if calibration is not None else [prompt.query, prompt.calibration]
         attention, *rest = self.model.attention(prompt.prefix, asked, self.meter, self.heads)
         if calibration is None:
             calibration = rest[0]
-            self.settings.cache.put(key, calibration)
+            if self.model.repeats:
+                self.settings.cache.put(key, calibration)
         return prompt, attention, calibration
 
     def affordable(self) -> int:

@@ -35,6 +35,11 @@ class Reader(Protocol):
         return True
 
     @property
+    def repeats(self) -> bool:
+        """True where attention to a prompt is the same however often it is asked for."""
+        return True
+
+    @property
     def folder(self) -> str:
         """The model's directory, "" where it has none on this machine."""
         return ""

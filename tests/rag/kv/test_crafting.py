@@ -28,7 +28,7 @@ from rag.kv.redis import RedisStore
 from rag.kv.slots import VariantSlots, partner
 from rag.kv.store import ChunkCacheStore
 from rag.kv.tiered import TieredStore
-from rag.reranking.attention import AttentionReranker
+from rag.reranking.attention import AttentionReranker, _Work
 from rag.reranking.given import Passage, as_given
 from rag.reranking.icr import lead_of
 from rag.runtime.meter import Limits, Meter
@@ -396,3 +396,54 @@ def test_a_passage_that_is_forgotten_takes_what_was_read_behind_it(store: ChunkC
     assert [one.before for one in contexts(reader, P3).values()] == [names(P4)]
     asked(reader, [P1, P2], meter)
     assert meter.prefill == len(P2) + beside([P1, P2])
+
+
+@pytest.mark.parametrize("scheme", ["fp32", "bf16"])
+def test_what_a_passage_reached_by_way_of_another_variant_is_forgotten_with_it(
+    store: ChunkCacheStore, scheme: Scheme
+) -> None:
+    reader = reader_of(store, scheme=scheme)
+    asked(reader, [P4, P1, P2])
+    asked(reader, [P1, P2, P3])  # P2 as it was read behind P4 too, and P3 behind that
+    asked(reader, [P5, P3])
+    behind = [one for one in contexts(reader, P3).values() if one.before == names(P1, P2)]
+    assert [one.through for one in behind] == [names(P4)]
+    forget_beginnings(store, [P4])
+    assert [one.before for one in contexts(reader, P3).values()] == [names(P5)]
+
+
+def test_without_variants_no_passage_of_another_list_is_in_an_answer(store: ChunkCacheStore) -> None:
+    """A key that may see one collection: what was read behind passages of another changes nothing for it."""
+    reader, plain = reader_of(store), reader_of()
+    narrow = CachedReader(reader.library, parse_mode("craft"), variants=False)
+    asked(reader, [P4, P1, P2])
+    wanted = CachedReader(plain.library, parse_mode("craft"), variants=False)
+    np.testing.assert_array_equal(asked(narrow, [P1, P2]), asked(wanted, [P1, P2]))
+    assert np.abs(asked(reader, [P1, P2]) - asked(wanted, [P1, P2])).max() > 1e-6
+    assert [one.before for one in contexts(reader, P2).values()] == [names(P4, P1)]
+    assert (narrow.repeats, reader.repeats) == (True, False)
+
+
+@pytest.mark.parametrize("scheme", ["fp32", "bf16"])
+def test_a_second_answer_is_calibrated_by_what_it_is_composed_of(scheme: Scheme) -> None:
+    given = as_given([Passage(text) for text in TEXTS])
+    reader = reader_of(scheme=scheme)
+    reranker = AttentionReranker(reader)
+    reranker.rerank(Query(QUERY), given)
+    kept, fresh = (one.rerank(Query(QUERY), given) for one in (reranker, AttentionReranker(reader)))
+    assert [(hit.chunk.id, hit.score) for hit in kept.hits] == [(hit.chunk.id, hit.score) for hit in fresh.hits]
+
+
+def test_a_bound_on_tokens_shortens_a_list_whose_entries_are_there_and_their_states_are_not() -> None:
+    given = as_given([Passage(" ".join([text] * 4)) for text in TEXTS])
+    store = MemoryStore(LARGE)
+    reader = reader_of(store, variants=1)
+    AttentionReranker(reader).rerank(Query(QUERY), given)
+    reader.library.find([tuple(reader.tokenizer.encode(hit.chunk.text)) for hit in given.hits], Meter())
+    work = _Work(AttentionReranker(reader), Query(QUERY), [hit.chunk for hit in given.hits])
+    most = work.tokens(len(work.readable))  # while all is there
+    store.delete([name for name in store.keys("kv") if name.endswith(":c0")])
+    found = AttentionReranker(reader, limits=Limits(max_prefill_tokens=most)).rerank(Query(QUERY), given).report
+    assert found.tokens <= most
+    assert found.degraded.startswith("partial")
+    assert not found.degraded.startswith("partial, 0 of")  # shortened before it was read, not given up within

@@ -129,6 +129,15 @@ def test_a_mode_by_hand_is_taken_and_its_verdict_told(tmp_path: Path) -> None:
     assert "was not measured" in told.named(library("int8"), parse_mode("prefix")).note
 
 
+def test_a_verdict_of_craft_says_that_it_is_without_variants(tmp_path: Path) -> None:
+    of = library()
+    told = gate(tmp_path, of, {"craft-1": 0.05})
+    assert told.choose(of).note == told.named(of, parse_mode("craft")).note == ""
+    of.variants = 4
+    for note in (told.choose(of).note, told.named(of, parse_mode("craft")).note):
+        assert note == "craft-1 was measured without variants, of which up to 4 a passage are used"
+
+
 def test_four_bits_are_stored_where_they_passed(tmp_path: Path) -> None:
     of = library("int4")
     with pytest.raises(InvalidConfig, match="kvasir models calibrate"):
