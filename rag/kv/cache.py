@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from rag.errors import BadCache, CacheUnavailable
 from rag.kv.flight import SingleFlight
-from rag.kv.key import Fingerprint, chunk_key, chunk_prefix
+from rag.kv.key import Fingerprint, chunk_key
 from rag.kv.layout import StoredChunk, encode, parse
 from rag.kv.loading import LoadCosts
 from rag.kv.quantize import Scheme
@@ -264,16 +264,3 @@ class ChunkCache:
         """Count a store that did not answer."""
         self.report.unavailable += 1
         self.report.trouble = str(error)
-
-
-def forget(store: ChunkCacheStore, chunks: Iterable[Sequence[int]]) -> int:
-    """Deletes everything stored of these chunks: of all models, tenants and variants. How many values there were.
-
-    Looks through all names once, whatever the number of chunks. Raises CacheUnavailable where not all could be reached.
-    """
-    prefixes = {chunk_prefix(ids) for ids in chunks}
-    if not prefixes:
-        return 0
-    length = len(next(iter(prefixes)))
-    names = store.keys()
-    return store.delete([name for name in names if name[:length] in prefixes])

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from rag.errors import CacheUnavailable
-from rag.kv.cache import ChunkCache, forget
+from rag.kv.cache import ChunkCache
 from rag.kv.disk import DiskStore
+from rag.kv.forgetting import forget_beginnings
 from rag.kv.key import Fingerprint
 from rag.kv.layout import encode
 from rag.kv.memory import MemoryStore
@@ -253,10 +254,10 @@ def test_a_document_s_chunks_are_deleted_of_every_model_tenant_and_variant(redis
         cache.put(gone)
         cache.put(kept)
     caches[0].put(gone, "v1")
-    assert forget(store, [gone.ids, (5, 5)]) == 3 + 1
+    assert forget_beginnings(store, [gone.ids, (5, 5)]) == 3 + 1
     assert all(cache.get(gone.ids) is None and cache.get(kept.ids) is not None for cache in caches)
     assert caches[0].get(gone.ids, "v1") is None
-    assert forget(store, []) == 0
+    assert forget_beginnings(store, []) == 0
     assert caches[0].delete([kept.ids]) == 1
     assert caches[2].get(kept.ids) is not None
 

@@ -11,7 +11,7 @@ import pytest
 from redis import Redis
 
 from rag.errors import CacheUnavailable
-from rag.kv.cache import ChunkCache, forget
+from rag.kv.cache import ChunkCache
 from rag.kv.craft import Context, Variant
 from rag.kv.disk import DiskStore
 from rag.kv.entries import encode_entry
@@ -279,7 +279,7 @@ def test_every_variant_of_a_chunk_is_forgotten_and_every_one_that_was_read_behin
     assert cache.get(IDS) is None
     assert slots.contexts([IDS])[IDS] == {}
     assert cache.get(other.ids) is not None
-    assert forget(store, [other.ids]) == 1 + 2
+    assert forget_beginnings(store, [other.ids]) == 1 + 2
     assert all(list(tier.keys("kv")) == [] for tier in tiers)
     assert raw.keys("kv*") == []
 
