@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from indexes.errors import StorageFull
 
 def write_atomic(path: Path, content: bytes, *, private: bool = False) -> None:
     """Readers see the old content or the new, never a part; a ``private`` file is readable by its owner only."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     with space_needed(path.parent):
         try:
             if private:

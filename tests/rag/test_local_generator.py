@@ -285,7 +285,7 @@ def engine(small_home: Home, encoder: SentenceEncoder) -> Engine:
         "encoder": {"device": "cpu"},
         "model": {"name": str(saved_speaking(SAYS)), "device": "cpu", "dtype": "float32"},
         "generation": {"max_tokens": 64},
-        "pipeline": {"mine": {"generate": "local"}},
+        "pipeline": {"mine": {"generate": "local", "select": "budget"}},
     }
     engine = Engine(settings_from(raw))
     engine._encoder = encoder
